@@ -1,1 +1,23 @@
-//! Placeholder.
+//! The `McpCluster` API, and what the operator and the shards say to each other.
+//!
+//! ```text
+//! cluster/   what a person writes (spec) and reads (status)
+//! catalog/   authored tools, resources, prompts  → compile →  CompiledCatalog
+//! shard      CompiledCatalog + live settings → the ConfigMap a shard mounts; names, ports and paths of the contract
+//! load       what a shard reports, and what the operator asks
+//! control    how requests on the control port are authenticated
+//! quantity   "512Mi" → Bytes          duration   "60s" → std::time::Duration
+//! ```
+//!
+//! Both binaries import this crate and never each other. Nothing here performs IO, reads clocks or draws randomness.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+
+pub mod catalog;
+pub mod cluster;
+pub mod control;
+pub mod duration;
+pub mod load;
+pub mod quantity;
+pub mod shard;
+
+pub use cluster::{McpCluster, McpClusterSpec, McpClusterStatus};

@@ -1,0 +1,84 @@
+//! The `McpCluster`: what a person writes, and what the operator answers.
+
+mod autoscaling;
+mod pod;
+mod settings;
+mod status;
+
+use k8s_openapi::api::core::v1::EnvVar;
+use kube::CustomResource;
+use schemars::JsonSchema;
+use serde::{Deserialize, Serialize};
+
+pub use autoscaling::*;
+pub use pod::*;
+pub use settings::*;
+pub use status::*;
+
+use crate::catalog::Catalog;
+
+/// Shards of an MCP server behind one endpoint, sized by the operator.
+#[derive(CustomResource, Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
+#[kube(
+    group = "mcpcluster.dev",
+    version = "v1alpha1",
+    kind = "McpCluster",
+    plural = "mcpclusters",
+    singular = "mcpcluster",
+    shortname = "mcpc",
+    namespaced,
+    status = "McpClusterStatus",
+    derive = "PartialEq",
+    doc = "An McpCluster is an MCP server made of shards: pods that hold the connections of agents, placed, scaled and drained by the operator, behind one Service."
+)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct McpClusterSpec {
+    /// Server image. Unset: the operator's own release; `status.image` tells which.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image: Option<String>,
+    /// As in a container: Always, IfNotPresent or Never.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub image_pull_policy: Option<PullPolicy>,
+    /// Environment of the server container (core/v1 EnvVar). Names that start with `MCP_` belong to the operator.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub env: Vec<EnvVar>,
+    /// Resources of the server container. `limits.memory` is the one value you must give.
+    #[serde(default)]
+    pub resources: Resources,
+    /// Shards, when you decide the size; `kubectl scale` writes it. Not together with `autoscaling`; with neither, one shard.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub replicas: Option<i32>,
+    /// Shards, when the operator decides the size.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub autoscaling: Option<Autoscaling>,
+    /// Limits of one shard. Past a limit clients get 503 and Retry-After; accepted work completes.
+    #[serde(default)]
+    pub limits: Limits,
+    /// How a shard ends.
+    #[serde(default)]
+    pub drain: Drain,
+    /// Nothing is created, drained or deleted; status goes on.
+    #[serde(default)]
+    pub paused: bool,
+    /// What agents see.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub catalog: Option<Catalog>,
+    /// How clients connect.
+    #[serde(default)]
+    pub transport: Transport,
+    /// The Service in front of the shards.
+    #[serde(default)]
+    pub service: Service,
+    /// Who may call. Absent: anyone who can reach the Service, which is then only of type ClusterIP.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub auth: Option<Auth>,
+    /// `{}` closes the control port to all but the operator and the shards of the same cluster. Absent: no NetworkPolicy.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub network_policy: Option<NetworkPolicy>,
+    /// The pod around the server container: a typed part of core/v1 PodTemplateSpec.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub pod_template: Option<PodTemplate>,
+    /// What shards log.
+    #[serde(default)]
+    pub logging: Logging,
+}

@@ -1,0 +1,137 @@
+//! The load report: what a shard tells the operator, every few seconds.
+//!
+//! The operator asks with `POST /load` on the control port; the answer is a [`LoadReport`]. Both sides accept messages
+//! one version older and newer: unknown fields are ignored, missing ones take their default.
+
+use serde::{Deserialize, Serialize};
+
+/// What the operator sends with each question.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LoadRequest {
+    /// Epoch of the membership list the operator holds.
+    pub membership_epoch: u64,
+    /// The live shards; present only when the shard's epoch is older.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub members: Option<Vec<Member>>,
+    /// The configuration hash this shard is to serve. A shard that has it staged flips to it; one that has not, goes on
+    /// with what it serves.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub serve: Option<String>,
+}
+
+/// One shard of the mesh.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct Member {
+    /// Pod name.
+    pub name: String,
+    /// Pod address.
+    pub address: String,
+}
+
+/// How far the memory guard of a shard has gone. Later stages include the earlier ones.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, PartialOrd, Ord, Hash, Serialize, Deserialize)]
+pub enum GuardStage {
+    /// Below every threshold.
+    #[default]
+    Normal,
+    /// New streams and sessions are refused (80 % of the limit).
+    RefusingStreams,
+    /// Idle buffers were dropped and the allocator purged (85 %).
+    Purging,
+    /// Streams are ended, largest first (90 %).
+    Shedding,
+}
+
+/// A shard's answer. Counts are of this moment unless they end in `_total`.
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct LoadReport {
+    /// Boot nonce of the process: another value is another process.
+    pub incarnation: String,
+    /// Grows by one with every report of this incarnation.
+    pub seq: u64,
+    /// Accepted TCP connections on the data port.
+    pub connections: u64,
+    /// Held event streams.
+    pub streams: u64,
+    /// Requests being answered.
+    pub in_flight: u64,
+    /// Connections this shard can hold: the smaller of its limit and what its file limit allows.
+    pub hard_cap: u64,
+    /// Work refused with 503 since the start.
+    pub rejected_total: u64,
+    /// Mean of the `Retry-After` values handed out lately, milliseconds.
+    pub retry_after_mean_ms: u64,
+    /// Streams ended by the memory guard since the start.
+    pub shed_total: u64,
+    /// Memory in use that the kernel cannot reclaim, bytes (usage − inactive file pages).
+    pub working_set_bytes: u64,
+    /// The working set when this shard became ready, bytes.
+    pub base_bytes: u64,
+    /// The memory limit this shard runs under, bytes; 0 when it has none or it cannot be read.
+    pub limit_bytes: u64,
+    /// Kernel socket buffers, bytes, where the cgroup does not charge them (v1).
+    pub socket_bytes: u64,
+    /// OOM kills in this shard's cgroup since the start.
+    pub oom_kill_total: u64,
+    /// How far the memory guard has gone.
+    pub stage: GuardStage,
+    /// Whether this shard is draining.
+    pub draining: bool,
+    /// Hash of the configuration it serves.
+    pub catalog_hash: String,
+    /// Hash of the newest configuration it has loaded and could serve; empty when that failed.
+    pub catalog_staged: String,
+    /// Why the newest configuration could not be loaded; empty when it could.
+    pub catalog_error: String,
+    /// Ids of the session keys it accepts.
+    pub key_ids: Vec<String>,
+    /// Id of the session key it seals with.
+    pub sealing_key_id: String,
+    /// Epoch of the membership list it holds.
+    pub membership_epoch: u64,
+    /// Version of the server.
+    pub version: String,
+    /// Start of the process, seconds since the Unix epoch.
+    pub started_at: u64,
+}
+
+impl LoadReport {
+    /// The demand of this shard: behind a proxy 5,000 streams may be 20 TCP connections, so the larger of the two counts.
+    pub fn load(&self) -> u64 {
+        self.connections.max(self.streams.saturating_add(self.in_flight))
+    }
+}
+
+/// Body of `POST /drain`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct DrainRequest {
+    /// End the held streams over this window, milliseconds.
+    pub window_ms: u64,
+    /// Give up waiting for requests after this long, milliseconds.
+    pub timeout_ms: u64,
+    /// Undo an earlier drain: load came back before the shard was deleted.
+    pub cancel: bool,
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn streams_behind_a_proxy_count_as_load() {
+        let report = LoadReport { connections: 20, streams: 5_000, in_flight: 3, ..LoadReport::default() };
+        assert_eq!(report.load(), 5_003);
+    }
+
+    #[test]
+    fn a_newer_and_an_older_report_are_read() {
+        let newer: LoadReport = serde_json::from_str(r#"{"incarnation":"a","seq":1,"added_later":{"x":1}}"#).unwrap();
+        assert_eq!(newer.seq, 1);
+        let older: LoadReport = serde_json::from_str("{}").unwrap();
+        assert_eq!(older.stage, GuardStage::Normal);
+    }
+}
