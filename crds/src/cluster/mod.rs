@@ -1,6 +1,7 @@
 //! The `McpCluster`: what a person writes, and what the operator answers.
 
 mod autoscaling;
+mod crd;
 mod pod;
 mod settings;
 mod status;
@@ -11,6 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use autoscaling::*;
+pub use crd::{crd, crd_yaml};
 pub use pod::*;
 pub use settings::*;
 pub use status::*;
@@ -29,6 +31,92 @@ use crate::catalog::Catalog;
     namespaced,
     status = "McpClusterStatus",
     derive = "PartialEq",
+    scale(
+        spec_replicas_path = ".spec.replicas",
+        status_replicas_path = ".status.replicas",
+        label_selector_path = ".status.selector"
+    ),
+    printcolumn(
+        name = "Ready",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].status",
+        description = "Available, with a valid catalog, and this generation rolled out."
+    ),
+    printcolumn(name = "Shards", type_ = "integer", json_path = ".status.readyReplicas", description = "Shards that are ready."),
+    printcolumn(
+        name = "Desired",
+        type_ = "integer",
+        json_path = ".status.desiredReplicas",
+        description = "Shards there should be."
+    ),
+    printcolumn(
+        name = "Connections",
+        type_ = "integer",
+        json_path = ".status.load.connections",
+        description = "Connections of all shards, to three figures."
+    ),
+    printcolumn(
+        name = "Memory%",
+        type_ = "integer",
+        json_path = ".status.load.hottestMemoryPercent",
+        description = "Use of the memory limit by the hottest shard: a mean hides the one that dies."
+    ),
+    printcolumn(
+        name = "Reason",
+        type_ = "string",
+        json_path = ".status.conditions[?(@.type==\"Ready\")].reason",
+        description = "The worst thing now, also when Ready."
+    ),
+    printcolumn(name = "Age", type_ = "date", json_path = ".metadata.creationTimestamp"),
+    printcolumn(
+        name = "Draining",
+        type_ = "integer",
+        json_path = ".status.drainingReplicas",
+        priority = 1,
+        description = "Shards that are ending their streams and requests."
+    ),
+    printcolumn(
+        name = "Streams",
+        type_ = "integer",
+        json_path = ".status.load.streams",
+        priority = 1,
+        description = "Held event streams of all shards, to three figures."
+    ),
+    printcolumn(
+        name = "Capacity",
+        type_ = "integer",
+        json_path = ".status.load.capacity",
+        priority = 1,
+        description = "Connections the present shards can hold."
+    ),
+    printcolumn(
+        name = "Hottest",
+        type_ = "string",
+        json_path = ".status.hottestShards[0].name",
+        priority = 1,
+        description = "The shard that uses most of its memory limit."
+    ),
+    printcolumn(
+        name = "Tools",
+        type_ = "integer",
+        json_path = ".status.catalog.tools",
+        priority = 1,
+        description = "Tools agents see."
+    ),
+    printcolumn(
+        name = "Last Scale",
+        type_ = "string",
+        json_path = ".status.lastScale.reason",
+        priority = 1,
+        description = "Why the size last changed."
+    ),
+    printcolumn(
+        name = "URL",
+        type_ = "string",
+        json_path = ".status.address.url",
+        priority = 1,
+        description = "Where clients connect."
+    ),
     doc = "An McpCluster is an MCP server made of shards: pods that hold the connections of agents, placed, scaled and drained by the operator, behind one Service."
 )]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
