@@ -1,0 +1,75 @@
+# Every verb of the project. `make` lists them.
+#
+#   CLUSTER=local            the cluster that `make cluster` brings up on this machine (Debian, root); the default
+#   CLUSTER=context:NAME     that context of your kubeconfig; nothing else is ever touched
+SHELL := /bin/bash
+.SHELLFLAGS := -euo pipefail -c
+.DEFAULT_GOAL := help
+
+export CLUSTER ?= local
+export IMAGE_TAG ?= dev
+CARGO ?= cargo
+TOOLS := $(CURDIR)/.cache/tools
+CARGO_DENY_VERSION := 0.20.2
+
+.PHONY: help
+help: ## List the verbs
+	@awk 'BEGIN {FS = ":.*## "} /^[a-z-]+:.*## / {printf "  make %-14s %s\n", $$1, $$2}' $(MAKEFILE_LIST)
+
+.PHONY: demo
+demo: ## Cluster up, operator in, an McpCluster applied, a tool called through it, the status shown
+	@tests/run/demo
+
+.PHONY: down
+down: ## Remove what `make demo` and `make test` created, and the local cluster
+	@tests/run/down
+
+.PHONY: test
+test: ## Everything: `make check`, then the end-to-end tests on the cluster
+	@tests/run/test
+
+.PHONY: check
+check: fmt-check lint deny unit ## What needs neither root nor a cluster: formatting, lints, licenses, layering, unit tests
+
+.PHONY: fmt
+fmt: ## Format the code
+	$(CARGO) fmt --all
+
+.PHONY: fmt-check
+fmt-check:
+	$(CARGO) fmt --all --check
+
+.PHONY: lint
+lint: ## clippy, warnings denied
+	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+
+.PHONY: unit
+unit: ## Unit, contract and layering tests
+	$(CARGO) test --release --workspace --locked
+
+.PHONY: deny
+deny: $(TOOLS)/bin/cargo-deny ## Bans, licenses and sources of everything that is linked
+	$(TOOLS)/bin/cargo-deny --all-features check --hide-inclusion-graph bans licenses sources
+
+$(TOOLS)/bin/cargo-deny:
+	$(CARGO) install --locked --quiet --root $(TOOLS) cargo-deny@$(CARGO_DENY_VERSION)
+
+.PHONY: generate
+generate: ## Write the generated files again: the CRD and the API reference
+	$(CARGO) run --release --locked -p mcp-crds --example generate
+
+.PHONY: doc
+doc: ## The crates' documentation
+	$(CARGO) doc --workspace --no-deps --locked
+
+.PHONY: images
+images: ## Build both images and import them into the cluster (or push them: IMAGE_REGISTRY=host/path)
+	@tests/run/images
+
+.PHONY: cluster
+cluster: ## Bring up the local cluster alone
+	@tests/run/cluster-up
+
+.PHONY: e2e
+e2e: ## Only the end-to-end tests, on the cluster; ONLY=name filters
+	@tests/run/e2e $(ONLY)
