@@ -8,6 +8,7 @@
 
 mod authored;
 mod compiled;
+pub mod template;
 
 pub use authored::*;
 pub use compiled::*;
