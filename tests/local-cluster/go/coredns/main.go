@@ -1,0 +1,19 @@
+// CoreDNS with only the plugins that the cluster's DNS uses.
+package main
+
+import (
+	"github.com/coredns/coredns/core/dnsserver"
+	"github.com/coredns/coredns/coremain"
+	_ "github.com/coredns/coredns/plugin/bind"
+	_ "github.com/coredns/coredns/plugin/cache"
+	_ "github.com/coredns/coredns/plugin/errors"
+	_ "github.com/coredns/coredns/plugin/health"
+	_ "github.com/coredns/coredns/plugin/kubernetes"
+	_ "github.com/coredns/coredns/plugin/ready"
+)
+
+func main() {
+	// The order in which plugins see a query, whatever the order in the Corefile.
+	dnsserver.Directives = []string{"bind", "errors", "health", "ready", "cache", "kubernetes"}
+	coremain.Run()
+}

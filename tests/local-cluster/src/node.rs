@@ -1,0 +1,221 @@
+//! Nodes: joining, killing, starting and cutting them.
+
+use std::fs;
+use std::time::Duration;
+
+use nix::mount::{MntFlags, MsFlags, mount, umount2};
+
+use crate::certs::{self, Authority, Subject};
+use crate::cgroup::{self, Hierarchies};
+use crate::cluster::Cluster;
+use crate::command::{config_file, kubeconfig, mount_namespace};
+use crate::enter::NODE_FOLDERS;
+use crate::error::{At, Result, Step};
+use crate::machine::MOUNT_NAMESPACES;
+use crate::part::Part;
+use crate::plan::{Netns, NodeName, POD_RANGE};
+use crate::run::{command, output};
+use crate::state::NodeRecord;
+use crate::wait::{self, Poll};
+use crate::{config, image, network};
+
+/// How long a node may take to be Ready: seconds on an idle machine, more while something compiles.
+const READY: Duration = Duration::from_secs(180);
+
+/// Makes everything of a node that does not need the API server, and starts its containerd.
+pub(crate) fn prepare(cluster: &mut Cluster, node: NodeRecord) -> Result<()> {
+    let name = node.name;
+    network::add_node(name)?;
+    let hierarchies = Hierarchies::mounted()?;
+    hierarchies.make(&cgroup::of_parts(Netns::Node(name)))?;
+    hierarchies.make(&cgroup::of_pods(name))?;
+    make_mount_namespace(cluster, name)?;
+    write_config(cluster, &node)?;
+    cluster.record.nodes.push(node);
+    cluster.record.nodes.sort_by_key(|node| node.name);
+    network::route(&cluster.record.node_names())?;
+    cluster.start(Part::Containerd(name)).map(drop)
+}
+
+/// Makes a prepared node known to the API server and starts its other parts.
+pub(crate) fn register(cluster: &mut Cluster, name: NodeName) -> Result<()> {
+    cluster.apply(&config::node_object(name), &name.to_string())?;
+    cluster.start(Part::Kubelet(name))?;
+    cluster.start(Part::KubeProxy(name))?;
+    load_known_images(cluster, name)
+}
+
+/// Adds a node to a cluster that is up, and waits until it is Ready.
+pub(crate) fn join(cluster: &mut Cluster, node: NodeRecord) -> Result<()> {
+    let name = node.name;
+    prepare(cluster, node)?;
+    register(cluster, name)?;
+    wait_ready(cluster, name)
+}
+
+/// Waits until the API server says that a node is Ready.
+pub(crate) fn wait_ready(cluster: &Cluster, name: NodeName) -> Result<()> {
+    cluster.until(&format!("{name} Ready"), READY, &Part::of_node(name), || {
+        let state = heartbeat(cluster, name);
+        if state.starts_with("True ") { Poll::Ready(()) } else { Poll::Pending(state) }
+    })
+}
+
+/// Waits until a node that was away is heard of again, and Ready. What the API server says at first is
+/// what it last heard; so the kubelet's heartbeat has to change from what it was.
+fn wait_back(cluster: &Cluster, name: NodeName, before: &str) -> Result<()> {
+    cluster.until(&format!("{name} back and Ready"), READY, &Part::of_node(name), || {
+        let now = heartbeat(cluster, name);
+        let renewed = now.split(' ').nth(1) != before.split(' ').nth(1);
+        if renewed && now.starts_with("True ") { Poll::Ready(()) } else { Poll::Pending(now) }
+    })
+}
+
+/// The node's Ready condition and the time of its last heartbeat, `True 2026-01-02T03:04:05.678Z`.
+fn heartbeat(cluster: &Cluster, name: NodeName) -> String {
+    let name = name.to_string();
+    let ask = |args: &[&str]| output(&mut cluster.kubectl(args)).unwrap_or_else(|error| error.to_string());
+    let ready =
+        ask(&["get", "node", &name, "--request-timeout=5s", "-o", "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}"]);
+    let renewed = ask(&[
+        "get",
+        "lease",
+        &name,
+        "-n",
+        "kube-node-lease",
+        "--ignore-not-found",
+        "--request-timeout=5s",
+        "-o",
+        "jsonpath={.spec.renewTime}",
+    ]);
+    format!("{ready} {renewed}")
+}
+
+/// Ends everything that runs on a node, at once, as a power failure does.
+pub(crate) fn kill(name: NodeName) -> Result<()> {
+    let hierarchies = Hierarchies::mounted()?;
+    // The parts first: they would start containers again.
+    hierarchies.kill(&cgroup::of_parts(Netns::Node(name)))?;
+    hierarchies.kill(&cgroup::of_pods(name))
+}
+
+/// Starts what does not run of a node. One on which nothing runs starts as after a power failure: with
+/// its disk, without its `/run`.
+pub(crate) fn start(cluster: &mut Cluster, name: NodeName) -> Result<()> {
+    let before = heartbeat(cluster, name);
+    if Hierarchies::mounted()?.processes(&cgroup::of_parts(Netns::Node(name))).is_empty() {
+        kill(name)?;
+        drop_mount_namespace(name)?;
+        wait_without_pod_cables(name)?;
+        make_mount_namespace(cluster, name)?;
+    }
+    for part in Part::of_node(name) {
+        cluster.start(part)?;
+    }
+    load_known_images(cluster, name)?;
+    wait_back(cluster, name, &before)
+}
+
+/// Plugs a node's cable in and waits until the cluster has noticed.
+pub(crate) fn plug_in(cluster: &Cluster, name: NodeName) -> Result<()> {
+    if network::is_plugged(name)? {
+        return Ok(());
+    }
+    let before = heartbeat(cluster, name);
+    network::set_cable(name, true)?;
+    wait_back(cluster, name, &before)
+}
+
+fn load_known_images(cluster: &Cluster, name: NodeName) -> Result<()> {
+    image::wait_for_containerd(cluster, name)?;
+    image::import(&cluster.record.programs.pause, name)?;
+    for archive in image::kept(&cluster.state)? {
+        image::import(&archive, name)?;
+    }
+    Ok(())
+}
+
+fn write_config(cluster: &Cluster, node: &NodeRecord) -> Result<()> {
+    let (state, name) = (&cluster.state, node.name);
+    let authority = Authority::load(state, Authority::CLUSTER)?;
+    certs::save(state, &format!("kubelet-{name}-server"), &authority.sign(&Subject::kubelet_server(name))?)?;
+    let client = authority.sign(&Subject::node(name))?;
+    let text = config::kubeconfig(authority.certificate(), &name.to_string(), &client.certificate, &client.key);
+    state.write(&kubeconfig(state, &name.to_string()), &text)?;
+
+    let kubelet = config::kubelet(name, &state.pki(), machine_memory()?, node.memory);
+    state.write(&config_file(state, Part::Kubelet(name)), &kubelet)?;
+    let proxy = config::kube_proxy(&kubeconfig(state, "kube-proxy"), name, POD_RANGE);
+    state.write(&config_file(state, Part::KubeProxy(name)), &proxy)?;
+    let folder = state.node(name);
+    let containerd = config::containerd(&folder, may_lower_oom_score());
+    state.write(&config_file(state, Part::Containerd(name)), &containerd)?;
+    state.write(&folder.join("net.d/10-pods.conflist"), &config::cni(name))
+}
+
+/// The machine's memory, in bytes.
+fn machine_memory() -> Result<u64> {
+    let path = "/proc/meminfo";
+    let text = fs::read_to_string(path).at("reading", path)?;
+    Ok(text
+        .lines()
+        .find_map(|line| line.strip_prefix("MemTotal:")?.trim().strip_suffix(" kB")?.parse::<u64>().ok())
+        .map_or(0, |kib| kib << 10))
+}
+
+/// Whether containers may be made less likely to be killed than their parent: CAP_SYS_RESOURCE, bit 24.
+fn may_lower_oom_score() -> bool {
+    fs::read_to_string("/proc/self/status").is_ok_and(|status| {
+        status
+            .lines()
+            .find_map(|line| u64::from_str_radix(line.strip_prefix("CapEff:")?.trim(), 16).ok())
+            .is_some_and(|capabilities| capabilities & (1 << 24) != 0)
+    })
+}
+
+fn make_mount_namespace(cluster: &Cluster, name: NodeName) -> Result<()> {
+    prepare_mount_namespaces()?;
+    for (path, _) in NODE_FOLDERS {
+        fs::create_dir_all(path).at("making the folder", path)?;
+    }
+    let file = mount_namespace(name);
+    fs::write(&file, "").at("making", &file)?;
+    let own = std::env::current_exe().at("finding", "/proc/self/exe")?;
+    let mut unshare = command("unshare", [format!("--mount={}", file.display())]);
+    unshare.args(["--propagation", "unchanged", "--"]).arg(own).arg("arrange-node").arg(cluster.state.node(name));
+    output(&mut unshare).map(drop)
+}
+
+/// Makes the folder that keeps mount namespaces a mount of its own, and private: the kernel keeps them
+/// nowhere else.
+fn prepare_mount_namespaces() -> Result<()> {
+    const NONE: Option<&str> = None;
+    fs::create_dir_all(MOUNT_NAMESPACES).at("making the folder", MOUNT_NAMESPACES)?;
+    let mounts = fs::read_to_string("/proc/self/mountinfo").at("reading", "/proc/self/mountinfo")?;
+    if mounts.lines().any(|line| line.split(' ').nth(4) == Some(MOUNT_NAMESPACES)) {
+        return Ok(());
+    }
+    mount(Some(MOUNT_NAMESPACES), MOUNT_NAMESPACES, NONE, MsFlags::MS_BIND, NONE)
+        .and_then(|()| mount(NONE, MOUNT_NAMESPACES, NONE, MsFlags::MS_PRIVATE, NONE))
+        .step(format!("making {MOUNT_NAMESPACES} a private mount"))
+}
+
+/// Lets a node's mount namespace go, and with it every mount in it.
+fn drop_mount_namespace(name: NodeName) -> Result<()> {
+    let file = mount_namespace(name);
+    match umount2(&file, MntFlags::MNT_DETACH) {
+        Ok(()) | Err(nix::errno::Errno::EINVAL | nix::errno::Errno::ENOENT) => Ok(()),
+        Err(errno) => Err(errno).step(format!("unmounting {}", file.display())),
+    }
+}
+
+/// The pods' network namespaces go with the mounts, but not at once: until their cables are gone, a new
+/// pod could get an address that still leads to an old one.
+fn wait_without_pod_cables(name: NodeName) -> Result<()> {
+    let netns = Netns::Node(name).to_string();
+    wait::until(&format!("no pod cables on {name}"), Duration::from_secs(20), || {
+        let links = output(&mut command("ip", ["-n", &netns, "-br", "link"]))?;
+        let left = links.lines().any(|line| line.starts_with("veth"));
+        Ok(if left { Poll::Pending(links) } else { Poll::Ready(()) })
+    })
+}

@@ -1,0 +1,151 @@
+//! Processes on record: who they are, whether they live, and signals to them and to nobody else.
+
+use std::fs;
+use std::path::Path;
+
+use nix::sys::signal::Signal;
+use nix::unistd::Pid;
+use serde::{Deserialize, Serialize};
+
+use crate::error::{Result, Step};
+
+/// A process beyond doubt. Pids are reused; a pid with a start time is not, and the program's name
+/// must be in the command line as well, should the clock ticks ever agree.
+#[derive(Debug, Clone, PartialEq, Eq, Serialize, Deserialize)]
+pub(crate) struct Identity {
+    pub pid: i32,
+    /// Clock ticks since boot, field 22 of `/proc/PID/stat`.
+    pub start: u64,
+    pub program: String,
+}
+
+/// What a process on record is doing.
+#[derive(Debug, Clone, Copy, PartialEq, Eq)]
+pub(crate) enum Life {
+    Running,
+    /// Stopped by SIGSTOP.
+    Paused,
+    /// Ended, whether or not its parent has noticed.
+    Dead,
+}
+
+impl Identity {
+    /// The identity of a process that was just started and cannot have been reaped by anyone else.
+    pub(crate) fn of(pid: i32, program: &str) -> Option<Self> {
+        let stat = Stat::read(pid)?;
+        Some(Self { pid, start: stat.start, program: program.to_owned() })
+    }
+
+    pub(crate) fn life(&self) -> Life {
+        let Some(stat) = Stat::read(self.pid) else {
+            return Life::Dead;
+        };
+        let cmdline = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
+        self.judge(&stat, &cmdline)
+    }
+
+    fn judge(&self, stat: &Stat, cmdline: &[u8]) -> Life {
+        if stat.start != self.start || !mentions(cmdline, &self.program) {
+            return Life::Dead;
+        }
+        match stat.state {
+            'Z' | 'X' => Life::Dead,
+            'T' => Life::Paused,
+            _ => Life::Running,
+        }
+    }
+
+    /// Signals the process. Returns whether it was there to be signalled.
+    pub(crate) fn signal(&self, signal: Signal) -> Result<bool> {
+        if self.life() == Life::Dead {
+            return Ok(false);
+        }
+        match nix::sys::signal::kill(Pid::from_raw(self.pid), signal) {
+            Ok(()) => Ok(true),
+            Err(nix::errno::Errno::ESRCH) => Ok(false),
+            Err(errno) => Err(errno).step(format!("sending {signal} to {}", self.program)),
+        }
+    }
+}
+
+/// Whether one of the arguments is a path to `program`.
+fn mentions(cmdline: &[u8], program: &str) -> bool {
+    cmdline
+        .split(|byte| *byte == 0)
+        .filter_map(|argument| std::str::from_utf8(argument).ok())
+        .any(|argument| Path::new(argument).file_name().is_some_and(|name| name == program))
+}
+
+/// The two fields of `/proc/PID/stat` that matter here.
+#[derive(Debug, PartialEq, Eq)]
+struct Stat {
+    state: char,
+    start: u64,
+}
+
+impl Stat {
+    fn read(pid: i32) -> Option<Self> {
+        Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
+    }
+
+    /// The second field is the program's name in brackets and may hold spaces and brackets itself:
+    /// the fields are counted from its last bracket.
+    fn parse(text: &str) -> Option<Self> {
+        let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
+        let state = fields.next()?.chars().next()?;
+        // Field 22 of the line; the state was the third.
+        let start = fields.nth(18)?.parse().ok()?;
+        Some(Self { state, start })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    const LINE: &str = "42 (a (b) c) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 123456 1000 200";
+
+    fn etcd() -> Identity {
+        Identity { pid: 42, start: 123_456, program: "etcd".into() }
+    }
+
+    #[test]
+    fn a_program_name_with_brackets_does_not_shift_the_fields() {
+        assert_eq!(Stat::parse(LINE), Some(Stat { state: 'S', start: 123_456 }));
+    }
+
+    #[test]
+    fn a_short_line_is_no_process() {
+        assert_eq!(Stat::parse("42 (etcd) S 1 2"), None);
+        assert_eq!(Stat::parse(""), None);
+    }
+
+    #[test]
+    fn a_reused_pid_is_somebody_else() {
+        let stat = Stat { state: 'S', start: 123_457 };
+        assert_eq!(etcd().judge(&stat, b"/bin/etcd\0"), Life::Dead);
+    }
+
+    #[test]
+    fn the_same_pid_and_time_with_another_program_is_somebody_else() {
+        let stat = Stat { state: 'S', start: 123_456 };
+        assert_eq!(etcd().judge(&stat, b"/bin/bash\0-c\0sleep etcdctl\0"), Life::Dead);
+        assert_eq!(etcd().judge(&stat, b"/x/bin/etcd\0--data-dir\0"), Life::Running);
+    }
+
+    #[test]
+    fn a_stopped_process_is_paused_and_a_zombie_is_dead() {
+        let at = |state| etcd().judge(&Stat { state, start: 123_456 }, b"etcd\0");
+        assert_eq!(at('T'), Life::Paused);
+        assert_eq!(at('Z'), Life::Dead);
+        assert_eq!(at('D'), Life::Running);
+    }
+
+    #[test]
+    fn this_very_process_is_found_and_runs() {
+        let pid = i32::try_from(std::process::id()).unwrap();
+        let program = std::env::current_exe().unwrap();
+        let me = Identity::of(pid, program.file_name().unwrap().to_str().unwrap()).unwrap();
+        assert_eq!(me.life(), Life::Running);
+    }
+}
