@@ -3,6 +3,7 @@
 //! ```text
 //! cluster/   what a person writes (spec) and reads (status)
 //! catalog/   authored tools, resources, prompts  → compile →  CompiledCatalog
+//! configure  spec + compiled catalog → ShardConfig, packed
 //! shard      CompiledCatalog + live settings → the ConfigMap a shard mounts; names, ports and paths of the contract
 //! load       what a shard reports, and what the operator asks
 //! control    how requests on the control port are authenticated
@@ -14,6 +15,7 @@
 
 pub mod catalog;
 pub mod cluster;
+mod configure;
 pub mod control;
 pub mod duration;
 pub mod load;
@@ -21,3 +23,4 @@ pub mod quantity;
 pub mod shard;
 
 pub use cluster::{McpCluster, McpClusterSpec, McpClusterStatus};
+pub use configure::{pack, shard_config};
