@@ -49,7 +49,7 @@ unit: ## Unit, contract and layering tests
 
 .PHONY: deny
 deny: $(TOOLS)/bin/cargo-deny ## Bans, licenses and sources of everything that is linked
-	$(TOOLS)/bin/cargo-deny --all-features check --hide-inclusion-graph bans licenses sources
+	$(TOOLS)/bin/cargo-deny --all-features --log-level error check bans licenses sources
 
 $(TOOLS)/bin/cargo-deny:
 	$(CARGO) install --locked --quiet --root $(TOOLS) cargo-deny@$(CARGO_DENY_VERSION)
