@@ -1,1 +1,27 @@
-//! Placeholder.
+//! The operator: turns an `McpCluster` into shard pods and one endpoint in front of them, and explains what it does.
+//!
+//! ```text
+//! main → controller → reconcile:
+//!     observe   stores, scrapes, references          → Observed
+//!     decide    scale                                → Decision
+//!     build     desired (objects), rollout (pods)    → Desired
+//!     apply     server-side apply, POST, drain calls → Applied
+//!     summarize status                               → McpClusterStatus, patched when a person would care
+//! ```
+//!
+//! Judgement is pure (`scale`, `rollout`, `desired`, `flip`, `status`): no client, no clock, no randomness. The edge
+//! (`observe`, `apply`, `shards`, `references`, `events`) moves bytes and judges nothing. Only `reconcile` knows the order.
+//! The operator never writes `.spec`, never lists or watches Secrets, and keeps no state that a new process would miss.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+
+pub mod admin;
+pub mod client;
+pub mod config;
+pub mod desired;
+pub mod error;
+pub mod metrics;
+pub mod names;
+pub mod stages;
+pub mod telemetry;
+
+pub use error::{Error, Result};

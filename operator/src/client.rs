@@ -1,0 +1,125 @@
+//! The way to the API server: a client that gives up in time, and a bounded retry.
+//!
+//! kube retries 429, 503 and 504 fifteen times by default, for minutes: longer than a lease. We switch that off, retry twice,
+//! and leave the rest to the next pass, which decides again on what is true then.
+
+use std::time::Duration;
+
+use kube::config::{KubeConfigOptions, Kubeconfig};
+use kube::{Client, Config};
+use tokio::time::{Instant, sleep, timeout_at};
+
+use crate::error::{Error, Object, Result, Step};
+
+/// For one request with its retries: well under the time a pass may take, and under a lease of 15 s.
+const DEADLINE: Duration = Duration::from_secs(10);
+/// Tries of one request.
+const TRIES: u32 = 3;
+/// Before the second try; doubled for the third.
+const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// To establish a connection.
+const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
+
+/// A client from the named kubeconfig, or from what the environment offers.
+///
+/// # Errors
+/// When no configuration is found, or the one found cannot be used.
+pub async fn connect(config: &crate::config::Config) -> Result<Client> {
+    let mut kube = match &config.kubeconfig {
+        Some(file) => {
+            let kubeconfig = Kubeconfig::read_from(file).map_err(|e| Error::Connect(e.into()))?;
+            Config::from_custom_kubeconfig(kubeconfig, &KubeConfigOptions::default())
+                .await
+                .map_err(|e| Error::Connect(e.into()))?
+        }
+        None => Config::infer().await.map_err(|e| Error::Connect(e.into()))?,
+    };
+    kube.connect_timeout = Some(CONNECT_TIMEOUT);
+    kube.default_retry = false;
+    Client::try_from(kube).map_err(|e| Error::Connect(e.into()))
+}
+
+/// Sends a request until it is answered, at most three times and at most ten seconds. Every request of ours may be sent
+/// twice: names are fixed, patches and deletes name the uid they mean.
+///
+/// # Errors
+/// The API server's last answer, or that there was none in time.
+pub async fn patiently<T, F>(step: Step, object: Object, mut request: impl FnMut() -> F) -> Result<T>
+where
+    F: Future<Output = kube::Result<T>>,
+{
+    let deadline = Instant::now() + DEADLINE;
+    let mut pause = FIRST_PAUSE;
+    let mut tries = 1;
+    loop {
+        let Ok(answer) = timeout_at(deadline, request()).await else {
+            return Err(Error::Timeout { step, object });
+        };
+        match answer {
+            Ok(value) => return Ok(value),
+            Err(source) if tries < TRIES && passes(&source) && Instant::now() + pause < deadline => {
+                tracing::debug!(%step, %object, error = %source, "trying again");
+                sleep(pause).await;
+                pause *= 2;
+                tries += 1;
+            }
+            Err(source) => return Err(Error::Api { step, object, source: Box::new(source) }),
+        }
+    }
+}
+
+/// Whether an error is of the kind that passes by itself.
+fn passes(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => matches!(status.code, 429 | 500 | 502 | 503 | 504),
+        kube::Error::HyperError(_) | kube::Error::Service(_) | kube::Error::ReadEvents(_) => true,
+        _ => false,
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::cell::Cell;
+
+    use kube::core::Status;
+
+    use super::*;
+
+    fn answer(code: u16) -> kube::Error {
+        kube::Error::Api(Box::new(Status::failure("no", "Some").with_code(code)))
+    }
+
+    fn object() -> Object {
+        Object { kind: "Pod", name: "a-0".into() }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn an_overloaded_api_server_is_asked_three_times() {
+        let tries = Cell::new(0);
+        let result: Result<()> = patiently(Step::Apply, object(), || {
+            tries.set(tries.get() + 1);
+            async { Err(answer(503)) }
+        })
+        .await;
+        assert_eq!((tries.get(), result.unwrap_err().code()), (3, Some(503)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_refusal_is_not_repeated() {
+        let tries = Cell::new(0);
+        let result: Result<()> = patiently(Step::Create, object(), || {
+            tries.set(tries.get() + 1);
+            async { Err(answer(403)) }
+        })
+        .await;
+        assert_eq!((tries.get(), result.unwrap_err().code()), (1, Some(403)));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn silence_ends_at_the_deadline() {
+        let begun = Instant::now();
+        let result: Result<()> = patiently(Step::Delete, object(), || std::future::pending::<kube::Result<()>>()).await;
+        assert!(matches!(result, Err(Error::Timeout { .. })));
+        assert_eq!(begun.elapsed(), DEADLINE);
+    }
+}
