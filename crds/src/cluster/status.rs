@@ -78,10 +78,12 @@ pub struct LoadStatus {
     /// Learnt memory of one connection.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub bytes_per_connection: Option<String>,
-    /// Mean use of the memory limits, percent.
-    pub memory_percent: i32,
-    /// Use of the hottest shard's memory limit, percent.
-    pub hottest_memory_percent: i32,
+    /// Mean use of the memory limits, percent. Absent while no shard reports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub memory_percent: Option<i32>,
+    /// Use of the hottest shard's memory limit, percent: a mean hides the one that dies. Absent while no shard reports.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub hottest_memory_percent: Option<i32>,
 }
 
 /// What is served.
