@@ -132,7 +132,7 @@ fn build_with_progress(name: &str, build: &mut Command) -> Result<()> {
             }
         }
     });
-    let mut packages = 0_usize;
+    let (mut packages, mut said) = (0_usize, usize::MAX);
     let mut complaints = Vec::new();
     let mut next = start + interval;
     loop {
@@ -142,7 +142,9 @@ fn build_with_progress(name: &str, build: &mut Command) -> Result<()> {
             Ok(line) => complaints.push(line),
             Err(std::sync::mpsc::RecvTimeoutError::Timeout) => {
                 let seconds = start.elapsed().as_secs();
-                say(&format!("  {name}: {packages} packages compiled in {}m{:02}s", seconds / 60, seconds % 60));
+                let step = if packages == said { "reading, linking" } else { "compiling" };
+                said = packages;
+                say(&format!("  {name}: {packages} packages compiled in {}m{:02}s; {step}", seconds / 60, seconds % 60));
                 next += interval;
             }
             Err(std::sync::mpsc::RecvTimeoutError::Disconnected) => break,

@@ -10,6 +10,7 @@ use nix::unistd::Pid;
 
 use crate::error::{At, Result};
 use crate::plan::{Netns, NodeName};
+use crate::process;
 use crate::wait::{self, Poll};
 
 /// The group that holds everything.
@@ -32,7 +33,10 @@ pub(crate) fn of_pods(node: NodeName) -> String {
 #[derive(Debug, PartialEq, Eq)]
 pub(crate) struct Hierarchies {
     unified: bool,
+    /// Where groups are made and joined.
     mounts: Vec<PathBuf>,
+    /// Version 2 next to version 1: runc makes groups there as well, so we have to clean up there.
+    aside: Vec<PathBuf>,
 }
 
 impl Hierarchies {
@@ -54,7 +58,18 @@ impl Hierarchies {
                 .collect()
         };
         let mounts = of_type("cgroup");
-        if mounts.is_empty() { Self { unified: true, mounts: of_type("cgroup2") } } else { Self { unified: false, mounts } }
+        let second = of_type("cgroup2");
+        if mounts.is_empty() {
+            Self { unified: true, mounts: second, aside: Vec::new() }
+        } else {
+            Self { unified: false, mounts, aside: second }
+        }
+    }
+
+    /// A group's folder in every hierarchy, with those below it, the deepest first.
+    fn folders(&self, group: &str) -> impl Iterator<Item = PathBuf> {
+        let mounts = self.mounts.iter().chain(&self.aside);
+        mounts.flat_map(move |mount| tree(&mount.join(group)))
     }
 
     /// Makes a group in every hierarchy, ready for processes or for groups below it.
@@ -94,9 +109,7 @@ impl Hierarchies {
     /// The processes in a group and below it.
     pub(crate) fn processes(&self, group: &str) -> Vec<i32> {
         let mut pids: Vec<i32> = self
-            .mounts
-            .iter()
-            .flat_map(|mount| tree(&mount.join(group)))
+            .folders(group)
             .filter_map(|dir| fs::read_to_string(dir.join("cgroup.procs")).ok())
             .flat_map(|text| text.lines().filter_map(|line| line.parse().ok()).collect::<Vec<_>>())
             // A process of another pid namespace reads as 0.
@@ -110,7 +123,7 @@ impl Hierarchies {
     /// Kills every process in a group and below it, and those that they start meanwhile.
     pub(crate) fn kill(&self, group: &str) -> Result<()> {
         wait::until(&format!("{group} without processes"), Duration::from_secs(30), || {
-            let left: Vec<_> = self.processes(group).into_iter().filter(|pid| !is_zombie(*pid)).collect();
+            let left: Vec<_> = self.processes(group).into_iter().filter(|pid| !process::is_over(*pid)).collect();
             for pid in &left {
                 // It may be gone since the list was read; a reused pid cannot be: the list is a moment old.
                 let _ = kill(Pid::from_raw(*pid), Signal::SIGKILL);
@@ -123,7 +136,7 @@ impl Hierarchies {
     pub(crate) fn remove(&self, group: &str) -> Result<()> {
         wait::until(&format!("the cgroup {group} removed"), Duration::from_secs(10), || {
             let mut left = String::new();
-            for dir in self.mounts.iter().flat_map(|mount| tree(&mount.join(group))) {
+            for dir in self.folders(group) {
                 match fs::remove_dir(&dir) {
                     Ok(()) => (),
                     Err(error) if error.kind() == std::io::ErrorKind::NotFound => (),
@@ -149,14 +162,6 @@ fn tree(dir: &Path) -> Vec<PathBuf> {
     all
 }
 
-/// Zombies stay listed until their parent looks, and a group with only zombies can be removed.
-fn is_zombie(pid: i32) -> bool {
-    fs::read_to_string(format!("/proc/{pid}/stat"))
-        .ok()
-        .and_then(|stat| Some(stat.rsplit_once(')')?.1.trim_start().starts_with(['Z', 'X'])))
-        .unwrap_or(true)
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -171,6 +176,7 @@ mod tests {
     fn a_hybrid_machine_is_one_of_version_one() {
         let hierarchies = Hierarchies::parse(V1);
         assert!(!hierarchies.unified);
+        assert_eq!(hierarchies.aside, [PathBuf::from("/sys/fs/cgroup/unified")]);
         assert_eq!(hierarchies.mounts, ["/sys/fs/cgroup/cpu", "/sys/fs/cgroup/memory"].map(PathBuf::from));
     }
 

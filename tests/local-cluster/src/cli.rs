@@ -16,7 +16,7 @@ use crate::error::{At, Error, Result};
 use crate::machine::Machine;
 use crate::part::{Part, Target};
 use crate::plan::{MAX_NODES, NodeName};
-use crate::progress::say;
+use crate::progress::{say, show};
 use crate::state::{NodeRecord, State};
 use crate::up::Wish;
 use crate::{binaries, down, image, network, node, packages, status, up};
@@ -145,15 +145,16 @@ fn act(verb: Verb, state: State, workspace: &Path, cache: &Path) -> Result<ExitC
         Verb::Up { nodes, node_memory } => up::up(state, workspace, cache, &Wish { nodes, node_memory })?,
         Verb::Down => down::down(&state)?,
         Verb::Status => {
-            let healthy = status::print(&Cluster::find(state)?)?;
+            let (table, healthy) = status::table(&Cluster::find(state)?)?;
+            show(&table);
             return Ok(if healthy { ExitCode::SUCCESS } else { ExitCode::FAILURE });
         }
         Verb::Kubeconfig { raw } => {
             let path = Cluster::find(state)?.state.kubeconfig();
             if raw {
-                print!("{}", std::fs::read_to_string(&path).at("reading", path)?);
+                show(&std::fs::read_to_string(&path).at("reading", path)?);
             } else {
-                println!("{}", path.display());
+                show(&format!("{}\n", path.display()));
             }
         }
         Verb::Exec { node, command } => return Err(exec(&Cluster::find(state)?, node, &command)),
@@ -193,9 +194,13 @@ fn act(verb: Verb, state: State, workspace: &Path, cache: &Path) -> Result<ExitC
         Verb::Build => {
             packages::ensure()?;
             let programs = binaries::build(workspace, cache)?;
-            println!("{}", programs.kubernetes.display());
-            println!("{}", programs.coredns.display());
-            println!("{}", programs.pause.display());
+            for path in [programs.kubernetes, programs.coredns, programs.pause] {
+                show(&format!(
+                    "{}
+",
+                    path.display()
+                ));
+            }
         }
         Verb::Enter { .. } | Verb::ArrangeNode { .. } => unreachable!("handled before"),
     }
@@ -220,11 +225,22 @@ fn start(cluster: &mut Cluster, target: Target) -> Result<()> {
             if !cluster.record.parts().contains(&part) {
                 return Err(cluster.no_such_part(part));
             }
-            if !cluster.start(part)? {
-                say(&format!("{part} is running already"));
-            }
-            Ok(())
+            start_part(cluster, part)
         }
+    }
+}
+
+fn start_part(cluster: &mut Cluster, part: Part) -> Result<()> {
+    if matches!(part, Part::ControllerManager | Part::Scheduler) {
+        // They end when it does not answer.
+        up::wait_api_server(cluster)?;
+    }
+    if !cluster.start(part)? {
+        say(&format!("{part} is running already"));
+    }
+    match part {
+        Part::Apiserver => up::wait_api_server(cluster),
+        _ => Ok(()),
     }
 }
 

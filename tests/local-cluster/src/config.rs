@@ -181,6 +181,9 @@ pub(crate) fn corefile(kubeconfig: &Path) -> String {
         pods insecure
         ttl 5
     }}
+    template ANY ANY . {{
+        rcode NXDOMAIN
+    }}
 }}
 ",
         kubeconfig.display()
@@ -211,7 +214,8 @@ pub(crate) fn audit_policy() -> String {
     yaml(&json!({
         "apiVersion": "audit.k8s.io/v1",
         "kind": "Policy",
-        "omitStages": ["RequestReceived"],
+        // One line for a request, when it is answered; a watch is written when it ends.
+        "omitStages": ["RequestReceived", "ResponseStarted"],
         "omitManagedFields": true,
         "rules": [
             { "level": "None", "nonResourceURLs": ["/healthz*", "/readyz*", "/livez*", "/version", "/openapi/*"] },

@@ -36,7 +36,7 @@ fn the_kubelet_admits_nobody_without_credentials() {
 fn the_audit_log_leaves_out_component_reads_and_keeps_everyone_elses() {
     let policy = parse(&audit_policy());
     let rules = policy["rules"].as_array().unwrap();
-    assert_eq!(policy["omitStages"], json!(["RequestReceived"]));
+    assert_eq!(policy["omitStages"], json!(["RequestReceived", "ResponseStarted"]));
     assert_eq!(rules.last().unwrap(), &json!({ "level": "Metadata" }));
     for rule in &rules[..rules.len() - 1] {
         assert_eq!(rule["level"], "None", "{rule}");

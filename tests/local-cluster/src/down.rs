@@ -53,7 +53,16 @@ pub(crate) fn sweep(state: &State) -> Result<()> {
         // Where the nodes mount their own; made by us if they are empty, and nobody's loss if not.
         let _ = fs::remove_dir(path);
     }
-    let _ = fs::remove_dir("/run/netns");
+    remove_namespace_folder()
+}
+
+/// `ip` makes the folder of namespaces, as a mount, with the first one; without any it can go.
+fn remove_namespace_folder() -> Result<()> {
+    let dir = Path::new("/run/netns");
+    if fs::read_dir(dir).is_ok_and(|mut entries| entries.next().is_none()) {
+        unmount_below(dir)?;
+        fs::remove_dir(dir).at("removing", dir)?;
+    }
     Ok(())
 }
 

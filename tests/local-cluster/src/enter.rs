@@ -12,6 +12,7 @@ use std::process::Command;
 
 use nix::mount::{MsFlags, mount};
 use nix::sched::{CloneFlags, setns, unshare};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
 
 use crate::cgroup::Hierarchies;
 use crate::error::{At, Error, Result, Step};
@@ -82,6 +83,9 @@ fn go(place: &Place) -> Result<()> {
     }
     if place.session {
         nix::unistd::setsid().step("beginning a session")?;
+        // Containers inherit the limit of their runtime, and servers with many connections are tested here.
+        let (_, most) = getrlimit(Resource::RLIMIT_NOFILE).step("reading the limit of open files")?;
+        setrlimit(Resource::RLIMIT_NOFILE, most, most).step("raising the limit of open files")?;
     }
     if let Some(netns) = netns {
         setns(netns, CloneFlags::CLONE_NEWNET).step("entering the network namespace")?;

@@ -56,39 +56,43 @@ pub(crate) fn join(cluster: &mut Cluster, node: NodeRecord) -> Result<()> {
 /// Waits until the API server says that a node is Ready.
 pub(crate) fn wait_ready(cluster: &Cluster, name: NodeName) -> Result<()> {
     cluster.until(&format!("{name} Ready"), READY, &Part::of_node(name), || {
-        let state = heartbeat(cluster, name);
-        if state.starts_with("True ") { Poll::Ready(()) } else { Poll::Pending(state) }
+        let now = Seen::now(cluster, name);
+        if now.ready { Poll::Ready(()) } else { Poll::Pending(format!("{now:?}")) }
     })
 }
 
-/// Waits until a node that was away is heard of again, and Ready. What the API server says at first is
-/// what it last heard; so the kubelet's heartbeat has to change from what it was.
-fn wait_back(cluster: &Cluster, name: NodeName, before: &str) -> Result<()> {
+/// What the API server knows of a node. It says what it last heard, however long ago that was: a node
+/// that was away is back when one of the two times has changed.
+#[derive(Debug, Default)]
+struct Seen {
+    ready: bool,
+    /// When the kubelet last reported the node's conditions: at its start, and when they change.
+    reported: String,
+    /// When the kubelet last renewed its lease: every ten seconds, and at its start before it is ready.
+    renewed: String,
+}
+
+impl Seen {
+    fn now(cluster: &Cluster, name: NodeName) -> Self {
+        let name = name.to_string();
+        // No answer is a time as well: one that changes when there is one.
+        let ask = |args: &[&str]| output(cluster.kubectl(args).arg("--request-timeout=5s")).unwrap_or_default();
+        let path = "jsonpath={.status.conditions[?(@.type==\"Ready\")]['status','lastHeartbeatTime']}";
+        let condition = ask(&["get", "node", &name, "-o", path]);
+        let (ready, reported) = condition.split_once(' ').unwrap_or_default();
+        let path = "jsonpath={.spec.renewTime}";
+        let renewed = ask(&["get", "lease", &name, "-n", "kube-node-lease", "-o", path]);
+        Self { ready: ready == "True", reported: reported.into(), renewed }
+    }
+}
+
+/// Waits until a node is Ready and has been heard of since `before`, by the time that `heard` picks.
+fn wait_back(cluster: &Cluster, name: NodeName, before: &Seen, heard: fn(&Seen) -> &String) -> Result<()> {
     cluster.until(&format!("{name} back and Ready"), READY, &Part::of_node(name), || {
-        let now = heartbeat(cluster, name);
-        let renewed = now.split(' ').nth(1) != before.split(' ').nth(1);
-        if renewed && now.starts_with("True ") { Poll::Ready(()) } else { Poll::Pending(now) }
+        let now = Seen::now(cluster, name);
+        let back = now.ready && heard(&now) != heard(before);
+        if back { Poll::Ready(()) } else { Poll::Pending(format!("{now:?}")) }
     })
-}
-
-/// The node's Ready condition and the time of its last heartbeat, `True 2026-01-02T03:04:05.678Z`.
-fn heartbeat(cluster: &Cluster, name: NodeName) -> String {
-    let name = name.to_string();
-    let ask = |args: &[&str]| output(&mut cluster.kubectl(args)).unwrap_or_else(|error| error.to_string());
-    let ready =
-        ask(&["get", "node", &name, "--request-timeout=5s", "-o", "jsonpath={.status.conditions[?(@.type==\"Ready\")].status}"]);
-    let renewed = ask(&[
-        "get",
-        "lease",
-        &name,
-        "-n",
-        "kube-node-lease",
-        "--ignore-not-found",
-        "--request-timeout=5s",
-        "-o",
-        "jsonpath={.spec.renewTime}",
-    ]);
-    format!("{ready} {renewed}")
 }
 
 /// Ends everything that runs on a node, at once, as a power failure does.
@@ -102,18 +106,27 @@ pub(crate) fn kill(name: NodeName) -> Result<()> {
 /// Starts what does not run of a node. One on which nothing runs starts as after a power failure: with
 /// its disk, without its `/run`.
 pub(crate) fn start(cluster: &mut Cluster, name: NodeName) -> Result<()> {
-    let before = heartbeat(cluster, name);
+    let before = Seen::now(cluster, name);
     if Hierarchies::mounted()?.processes(&cgroup::of_parts(Netns::Node(name))).is_empty() {
         kill(name)?;
         drop_mount_namespace(name)?;
         wait_without_pod_cables(name)?;
         make_mount_namespace(cluster, name)?;
+        // A kubelet that finds the groups of dead containers tries each for seconds.
+        let hierarchies = Hierarchies::mounted()?;
+        hierarchies.remove(&cgroup::of_pods(name))?;
+        hierarchies.make(&cgroup::of_pods(name))?;
     }
+    let mut started = false;
     for part in Part::of_node(name) {
-        cluster.start(part)?;
+        let fresh = cluster.start(part)?;
+        started |= fresh && part == Part::Kubelet(name);
     }
     load_known_images(cluster, name)?;
-    wait_back(cluster, name, &before)
+    if started {
+        wait_back(cluster, name, &before, |seen| &seen.reported)?;
+    }
+    Ok(())
 }
 
 /// Plugs a node's cable in and waits until the cluster has noticed.
@@ -121,9 +134,9 @@ pub(crate) fn plug_in(cluster: &Cluster, name: NodeName) -> Result<()> {
     if network::is_plugged(name)? {
         return Ok(());
     }
-    let before = heartbeat(cluster, name);
+    let before = Seen::now(cluster, name);
     network::set_cable(name, true)?;
-    wait_back(cluster, name, &before)
+    wait_back(cluster, name, &before, |seen| &seen.renewed)
 }
 
 fn load_known_images(cluster: &Cluster, name: NodeName) -> Result<()> {

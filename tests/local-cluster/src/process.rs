@@ -45,11 +45,13 @@ impl Identity {
     }
 
     fn judge(&self, stat: &Stat, cmdline: &[u8]) -> Life {
-        if stat.start != self.start || !mentions(cmdline, &self.program) {
+        // The command line goes with the memory, before the last thread does.
+        let ending = stat.state == 'Z' && cmdline.is_empty();
+        if stat.start != self.start || !(ending || mentions(cmdline, &self.program)) {
             return Life::Dead;
         }
         match stat.state {
-            'Z' | 'X' => Life::Dead,
+            _ if stat.is_over() => Life::Dead,
             'T' => Life::Paused,
             _ => Life::Running,
         }
@@ -76,10 +78,16 @@ fn mentions(cmdline: &[u8], program: &str) -> bool {
         .any(|argument| Path::new(argument).file_name().is_some_and(|name| name == program))
 }
 
-/// The two fields of `/proc/PID/stat` that matter here.
+/// Whether a process has ended, wholly: nothing of it holds a port or a file any more.
+pub(crate) fn is_over(pid: i32) -> bool {
+    Stat::read(pid).is_none_or(|stat| stat.is_over())
+}
+
+/// The fields of `/proc/PID/stat` that matter here.
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     state: char,
+    threads: u32,
     start: u64,
 }
 
@@ -93,9 +101,16 @@ impl Stat {
     fn parse(text: &str) -> Option<Self> {
         let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
         let state = fields.next()?.chars().next()?;
-        // Field 22 of the line; the state was the third.
-        let start = fields.nth(18)?.parse().ok()?;
-        Some(Self { state, start })
+        // Fields 20 and 22 of the line; the state was the third.
+        let threads = fields.nth(16)?.parse().ok()?;
+        let start = fields.nth(1)?.parse().ok()?;
+        Some(Self { state, threads, start })
+    }
+
+    /// The first thread of a killed process is a zombie while others still hold its files: its port is
+    /// free only when it is the last.
+    fn is_over(&self) -> bool {
+        matches!(self.state, 'Z' | 'X') && self.threads <= 1
     }
 }
 
@@ -111,7 +126,7 @@ mod tests {
 
     #[test]
     fn a_program_name_with_brackets_does_not_shift_the_fields() {
-        assert_eq!(Stat::parse(LINE), Some(Stat { state: 'S', start: 123_456 }));
+        assert_eq!(Stat::parse(LINE), Some(Stat { state: 'S', threads: 9, start: 123_456 }));
     }
 
     #[test]
@@ -122,23 +137,24 @@ mod tests {
 
     #[test]
     fn a_reused_pid_is_somebody_else() {
-        let stat = Stat { state: 'S', start: 123_457 };
+        let stat = Stat { state: 'S', threads: 9, start: 123_457 };
         assert_eq!(etcd().judge(&stat, b"/bin/etcd\0"), Life::Dead);
     }
 
     #[test]
     fn the_same_pid_and_time_with_another_program_is_somebody_else() {
-        let stat = Stat { state: 'S', start: 123_456 };
+        let stat = Stat { state: 'S', threads: 9, start: 123_456 };
         assert_eq!(etcd().judge(&stat, b"/bin/bash\0-c\0sleep etcdctl\0"), Life::Dead);
         assert_eq!(etcd().judge(&stat, b"/x/bin/etcd\0--data-dir\0"), Life::Running);
     }
 
     #[test]
-    fn a_stopped_process_is_paused_and_a_zombie_is_dead() {
-        let at = |state| etcd().judge(&Stat { state, start: 123_456 }, b"etcd\0");
-        assert_eq!(at('T'), Life::Paused);
-        assert_eq!(at('Z'), Life::Dead);
-        assert_eq!(at('D'), Life::Running);
+    fn a_stopped_process_is_paused_and_a_zombie_is_dead_when_its_last_thread_ended() {
+        let at = |state, threads| etcd().judge(&Stat { state, threads, start: 123_456 }, b"etcd\0");
+        assert_eq!(at('T', 9), Life::Paused);
+        assert_eq!(at('D', 9), Life::Running);
+        assert_eq!(at('Z', 9), Life::Running);
+        assert_eq!(at('Z', 1), Life::Dead);
     }
 
     #[test]

@@ -75,7 +75,7 @@ fn repair(mut cluster: Cluster, wish: &Wish) -> Result<()> {
             node::start(&mut cluster, name)?;
         }
     }
-    Ok(())
+    wait_answering(&cluster)
 }
 
 fn build(cluster: &mut Cluster, wish: &Wish) -> Result<()> {
@@ -111,6 +111,13 @@ fn build(cluster: &mut Cluster, wish: &Wish) -> Result<()> {
         say(&format!("waiting for {name}"));
         node::wait_ready(cluster, *name)?;
     }
+    wait_answering(cluster)?;
+    cluster.record.complete = true;
+    cluster.state.save(&cluster.record)
+}
+
+/// Pods can be made when their service account is there; and what a test asks for, it asks by name.
+fn wait_answering(cluster: &Cluster) -> Result<()> {
     say("waiting for DNS and the default service account");
     cluster.until("the default service account", CONTROL_PLANE, &Part::CLUSTER, || {
         wait::succeeds(output(&mut cluster.kubectl(&["get", "serviceaccount", "default", "-n", "default"])))
@@ -121,12 +128,11 @@ fn build(cluster: &mut Cluster, wish: &Wish) -> Result<()> {
             .and_then(|mut getent| output(getent.args(["hosts", "kubernetes.default.svc.cluster.local"])));
         wait::succeeds(resolved)
     })?;
-    cluster.record.complete = true;
-    cluster.state.save(&cluster.record)
+    Ok(())
 }
 
 /// The components that exit when the API server is not ready may start after this.
-fn wait_api_server(cluster: &Cluster) -> Result<()> {
+pub(crate) fn wait_api_server(cluster: &Cluster) -> Result<()> {
     cluster.until("the API server ready", CONTROL_PLANE, &[Part::Etcd, Part::Apiserver], || {
         wait::succeeds(output(&mut cluster.kubectl(&["get", "--raw=/readyz", "--request-timeout=2s"])))
     })?;

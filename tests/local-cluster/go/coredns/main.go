@@ -10,10 +10,12 @@ import (
 	_ "github.com/coredns/coredns/plugin/health"
 	_ "github.com/coredns/coredns/plugin/kubernetes"
 	_ "github.com/coredns/coredns/plugin/ready"
+	_ "github.com/coredns/coredns/plugin/template"
 )
 
 func main() {
-	// The order in which plugins see a query, whatever the order in the Corefile.
-	dnsserver.Directives = []string{"bind", "errors", "health", "ready", "cache", "kubernetes"}
+	// The order in which plugins see a query, whatever the order in the Corefile: what the cluster
+	// does not know, the template answers ("no such name").
+	dnsserver.Directives = []string{"bind", "errors", "health", "ready", "cache", "kubernetes", "template"}
 	coremain.Run()
 }
