@@ -2,6 +2,8 @@
 //!
 //! Types and the questions they answer about themselves; no judgement about what to do.
 
+#[cfg(test)]
+pub(crate) mod fixture;
 mod shard;
 #[cfg(test)]
 mod tests;
@@ -98,7 +100,7 @@ pub struct PodRef {
 }
 
 /// What the size should be, and why.
-#[derive(Clone, Debug, PartialEq)]
+#[derive(Clone, Debug, Default, PartialEq)]
 pub struct Decision {
     /// Shards there should be; a rollout's surge comes on top.
     pub desired: u32,
@@ -147,9 +149,10 @@ pub struct Shed {
 }
 
 /// Whether load decides the size: reasons of the condition `AutoscalingActive`.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub enum Mode {
     /// No shard has been heard yet.
+    #[default]
     Starting,
     /// Connections and memory decide.
     Deciding,

@@ -17,6 +17,9 @@ pub const LOST_AFTER: Duration = Duration::from_secs(30);
 /// Reports may be missing for this many intervals before a shard counts as silent.
 pub const SILENT_AFTER_INTERVALS: u32 = 3;
 
+/// A shard that is not Ready this long after its creation has failed to start.
+pub const START_DEADLINE: Duration = Duration::from_mins(10);
+
 /// A pod of the name pattern, in whatever state.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub struct ObservedShard {
@@ -133,6 +136,30 @@ pub struct Termination {
     pub finished: Option<Timestamp>,
 }
 
+/// What keeps a shard from being Ready: reasons of the condition `Available`, with the kubelet's or scheduler's own words.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Trouble {
+    /// In one word.
+    pub kind: TroubleKind,
+    /// `ImagePullBackOff: manifest unknown`
+    pub words: String,
+}
+
+/// What keeps a shard from being Ready, in one word. Later ones are told before earlier ones.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
+pub enum TroubleKind {
+    /// It does not become Ready, and nothing says why.
+    NotReady,
+    /// No node takes it.
+    Unschedulable,
+    /// The kernel killed it for memory, and it has not come back.
+    OomKilled,
+    /// Its container ends again and again, or cannot be made.
+    CrashLooping,
+    /// Its image cannot be had.
+    ImagePullFailed,
+}
+
 /// What a shard is to the sums and gates (autoscaling.md, "Shard states").
 #[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord)]
 pub enum ShardState {
@@ -156,6 +183,19 @@ impl ShardState {
         match self {
             Self::Pending | Self::Fresh | Self::Silent => true,
             Self::Lost | Self::Draining | Self::Finished => false,
+        }
+    }
+}
+
+impl TroubleKind {
+    /// The reason in the condition `Available`.
+    pub fn as_str(self) -> &'static str {
+        match self {
+            Self::NotReady => "NoShardReady",
+            Self::Unschedulable => "Unschedulable",
+            Self::OomKilled => "OOMKilled",
+            Self::CrashLooping => "CrashLooping",
+            Self::ImagePullFailed => "ImagePullFailed",
         }
     }
 }
@@ -267,6 +307,50 @@ impl ObservedShard {
             Container::Unknown | Container::Waiting { .. } | Container::Running { .. } => None,
         };
         now.into_iter().chain(self.last_termination.as_ref()).filter(|end| end.is_oom_kill()).filter_map(|end| end.finished).max()
+    }
+
+    /// What keeps the shard from being Ready. None while it is, or while it starts as every shard does.
+    pub fn trouble(&self, now: Timestamp) -> Option<Trouble> {
+        if self.ready {
+            return None;
+        }
+        let trouble = |kind, words| Some(Trouble { kind, words });
+        let ended = self.last_termination.as_ref();
+        match &self.container {
+            Container::Waiting { reason, message } => match reason.as_str() {
+                "ImagePullBackOff"
+                | "ErrImagePull"
+                | "InvalidImageName"
+                | "ErrImageNeverPull"
+                | "ImageInspectError"
+                | "RegistryUnavailable" => {
+                    return trouble(TroubleKind::ImagePullFailed, words(reason, message).unwrap_or_default());
+                }
+                "CrashLoopBackOff"
+                | "RunContainerError"
+                | "CreateContainerError"
+                | "CreateContainerConfigError"
+                | "StartError" => {
+                    return if ended.is_some_and(Termination::is_oom_kill) {
+                        trouble(TroubleKind::OomKilled, words("OOMKilled", message).unwrap_or_default())
+                    } else {
+                        let exit = ended.map(|end| format!(" (last exit code {})", end.exit_code)).unwrap_or_default();
+                        trouble(TroubleKind::CrashLooping, words(reason, message).unwrap_or_default() + &exit)
+                    };
+                }
+                _ => {}
+            },
+            Container::Terminated(end) if end.is_oom_kill() => return trouble(TroubleKind::OomKilled, "OOMKilled".to_owned()),
+            Container::Terminated(end) => {
+                return trouble(TroubleKind::CrashLooping, format!("{} (exit code {})", end.reason, end.exit_code));
+            }
+            Container::Unknown | Container::Running { .. } => {}
+        }
+        if let Some(words) = &self.unschedulable {
+            return trouble(TroubleKind::Unschedulable, words.clone());
+        }
+        let waited = self.created.is_some_and(|created| elapsed(created, now) > START_DEADLINE);
+        (waited || self.was_ready()).then(|| Trouble { kind: TroubleKind::NotReady, words: "not Ready".to_owned() })
     }
 
     /// What the shard is to the sums and gates. `watching_since` is when this process began to ask shards for reports, which

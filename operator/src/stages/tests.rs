@@ -54,7 +54,7 @@ fn a_running_pod_is_read_whole() {
     assert!(shard.ready && shard.placed && shard.draining.is_none() && shard.terminating.is_none());
     assert_eq!(shard.ready_since(), Some(at(8)));
     assert_eq!(shard.template_hash.as_deref(), Some("t1"));
-    assert_eq!(shard.born_drain, Some(Duration::from_secs(300)));
+    assert_eq!(shard.born_drain, Some(Duration::from_mins(5)));
     assert_eq!(shard.container, Container::Running { started: Some(at(3)) });
     assert_eq!(shard.restarts, 2);
     assert_eq!(shard.address.as_deref(), Some("10.0.0.3"));

@@ -1,0 +1,227 @@
+//! Desired shards × observed pods → what to create, drain, keep and delete.
+//!
+//! Deterministic, and safe to run again after a crash between any two of its actions: everything it must remember is on the
+//! pods. A shard that may hold work is drained before it is deleted; its deadline is `drain.timeout`.
+
+use std::collections::BTreeSet;
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::stages::{
+    Decision, DeleteReason, DeleteStep, DrainReason, DrainStep, Observed, ObservedShard, Plan, Rollout, ShardState, elapsed,
+};
+
+/// A drained shard lives at least this long after its drain began: endpoints lag, and until they follow new connections
+/// still arrive and are answered.
+const DRAIN_SETTLES: Duration = Duration::from_secs(10);
+/// Pods a rollout may have beyond the desired ones.
+const MAX_SURGE: usize = 1;
+
+/// What to do with the pods of a cluster.
+pub fn plan(observed: &Observed, decision: &Decision, now: Timestamp) -> Plan {
+    let view = View::of(observed, decision, now);
+    let mut plan = Plan { rollout: view.progress(), ..Plan::default() };
+    if observed.cluster.spec.paused || observed.is_deleted() {
+        return plan;
+    }
+    view.cancel_or_create(&mut plan);
+    view.finish(&mut plan);
+    view.scale_in(&mut plan);
+    view.replace(&mut plan);
+    view.roll(&mut plan);
+    plan
+}
+
+struct View<'a> {
+    observed: &'a Observed,
+    decision: &'a Decision,
+    now: Timestamp,
+    states: Vec<(&'a ObservedShard, ShardState)>,
+}
+
+// === impl View ===
+
+impl<'a> View<'a> {
+    fn of(observed: &'a Observed, decision: &'a Decision, now: Timestamp) -> Self {
+        let mut states: Vec<_> = observed.shards.iter().map(|shard| (shard, observed.state(shard, now))).collect();
+        states.sort_by_key(|(shard, _)| shard.index);
+        Self { observed, decision, now, states }
+    }
+
+    fn in_state(&self, wanted: impl Fn(ShardState) -> bool) -> impl Iterator<Item = &'a ObservedShard> {
+        self.states.iter().filter(move |(_, state)| wanted(*state)).map(|(shard, _)| *shard)
+    }
+
+    fn active(&self) -> impl Iterator<Item = &'a ObservedShard> {
+        self.in_state(ShardState::is_active)
+    }
+
+    /// Active shards that take load now, without those about to be recycled.
+    fn serving(&self) -> usize {
+        self.active()
+            .filter(|shard| self.serves(shard))
+            .filter(|shard| self.decision.recycles.iter().all(|pod| pod.uid != shard.uid))
+            .count()
+    }
+
+    fn serves(&self, shard: &ObservedShard) -> bool {
+        shard.ready && self.observed.state(shard, self.now) == ShardState::Fresh
+    }
+
+    fn is_outdated(&self, shard: &ObservedShard) -> bool {
+        self.observed.is_outdated(shard)
+    }
+
+    fn desired(&self) -> usize {
+        usize::try_from(self.decision.desired).unwrap_or(usize::MAX)
+    }
+
+    fn progress(&self) -> Rollout {
+        let updated = || self.active().filter(|shard| !self.is_outdated(shard));
+        Rollout {
+            outdated: self.active().filter(|shard| self.is_outdated(shard)).map(|shard| shard.name.clone()).collect(),
+            updated: u32::try_from(updated().count()).unwrap_or(u32::MAX),
+            failing: updated().filter(|shard| shard.trouble(self.now).is_some()).map(|shard| shard.name.clone()).collect(),
+        }
+    }
+
+    /// Load came back: undo drains before paying for a new shard. What a drain has left most of comes first.
+    fn cancel_or_create(&self, plan: &mut Plan) {
+        let missing = usize::try_from(self.decision.create).unwrap_or(usize::MAX);
+        let mut drains: Vec<_> = self
+            .in_state(|state| state == ShardState::Draining)
+            .filter(|shard| shard.ready && shard.terminating.is_none() && !self.is_outdated(shard))
+            .filter(|shard| shard.draining.is_some_and(|mark| mark.reason == Some(DrainReason::ScaleIn)))
+            .collect();
+        drains.sort_by_key(|shard| (std::cmp::Reverse(streams(shard)), shard.index));
+        plan.cancel = drains.iter().take(missing).map(|shard| shard.pod()).collect();
+        plan.create = self.free_indexes(self.creatable(missing - plan.cancel.len()));
+    }
+
+    /// How many of the missing shards may be created. Lost shards stay until others took their place, so when every new one
+    /// is lost too, this is where it ends: at twice what is desired.
+    fn creatable(&self, missing: usize) -> usize {
+        if !self.observed.has_configuration() {
+            return 0;
+        }
+        let lost = self.in_state(|state| state == ShardState::Lost).filter(|shard| shard.terminating.is_none()).count();
+        let most = self.desired().saturating_mul(2).saturating_add(MAX_SURGE);
+        missing.min(most.saturating_sub(lost + self.active().count()))
+    }
+
+    /// The lowest indexes free among all existing pods: a pod on a dead node holds its name until the node goes.
+    fn free_indexes(&self, count: usize) -> Vec<u32> {
+        let held: BTreeSet<u32> =
+            self.observed.shards.iter().map(|shard| shard.index).chain(self.observed.taken.iter().copied()).collect();
+        (0..u32::MAX).filter(|index| !held.contains(index)).take(count).collect()
+    }
+
+    /// Deletes what ended for good or has drained; repeats the call to shards that do not say that they drain.
+    fn finish(&self, plan: &mut Plan) {
+        for (shard, state) in self.states.iter().filter(|(shard, _)| shard.terminating.is_none()) {
+            match state {
+                ShardState::Finished => delete(plan, shard, DeleteReason::Finished),
+                ShardState::Draining if plan.cancel.iter().all(|pod| pod.uid != shard.uid) => self.finish_drain(plan, shard),
+                ShardState::Draining | ShardState::Pending | ShardState::Fresh | ShardState::Silent | ShardState::Lost => {}
+            }
+        }
+    }
+
+    fn finish_drain(&self, plan: &mut Plan, shard: &ObservedShard) {
+        let mark = shard.draining.unwrap_or_default();
+        let (Some(reason), Some(started)) = (mark.reason, mark.started) else {
+            // A person set the label: the drain begins now.
+            let reason = mark.reason.unwrap_or(DrainReason::Eviction);
+            plan.drain.push(DrainStep { pod: shard.pod(), reason, started: self.now, marked: false });
+            return;
+        };
+        let since = elapsed(started, self.now);
+        let says = shard.report.as_ref().filter(|received| received.at >= started && received.report.draining);
+        let idle = says.is_some_and(|received| received.report.streams == 0 && received.report.in_flight == 0);
+        if !shard.may_hold_work() {
+            delete(plan, shard, if shard.was_ready() { DeleteReason::NotRunning } else { DeleteReason::NeverReady });
+        } else if since > self.observed.cluster.spec.drain.timeout.or_zero() {
+            delete(plan, shard, DeleteReason::DeadlineExceeded);
+        } else if idle && since >= DRAIN_SETTLES {
+            delete(plan, shard, DeleteReason::Drained);
+        } else if says.is_none() {
+            plan.drain.push(DrainStep { pod: shard.pod(), reason, started, marked: true });
+        }
+    }
+
+    /// Takes the victims away: at once those that never took a connection, the others by a drain.
+    fn scale_in(&self, plan: &mut Plan) {
+        for victim in &self.decision.victims {
+            if let Some(shard) = self.active().find(|shard| shard.uid == victim.pod.uid) {
+                self.take_away(plan, shard, DrainReason::ScaleIn);
+            }
+        }
+    }
+
+    /// Takes lost and recycled shards away, once others serve in their place. So when every node falls silent at once and
+    /// comes back, nothing was drained.
+    fn replace(&self, plan: &mut Plan) {
+        if self.serving() < self.desired() {
+            return;
+        }
+        for shard in self.in_state(|state| state == ShardState::Lost).filter(|shard| shard.terminating.is_none()) {
+            self.take_away(plan, shard, DrainReason::Eviction);
+        }
+        for pod in &self.decision.recycles {
+            if let Some(shard) = self.active().find(|shard| shard.uid == pod.uid) {
+                self.take_away(plan, shard, DrainReason::Recycle);
+            }
+        }
+    }
+
+    /// Replaces outdated shards: surge one, drain one. It stops by itself while a new shard does not serve.
+    fn roll(&self, plan: &mut Plan) {
+        let (working, idle): (Vec<_>, Vec<_>) =
+            self.active().filter(|shard| self.is_outdated(shard)).partition(|shard| shard.may_hold_work());
+        for shard in idle {
+            self.take_away(plan, shard, DrainReason::Rollout);
+        }
+        let Some(first) = working.iter().min_by_key(|shard| (self.serves(shard), streams(shard), shard.index)) else { return };
+        let is_draining = self
+            .in_state(|state| state == ShardState::Draining)
+            .filter(|shard| shard.terminating.is_none())
+            .any(|shard| shard.draining.is_some_and(|mark| mark.reason == Some(DrainReason::Rollout)));
+        let updated_serve = self.active().filter(|shard| !self.is_outdated(shard)).all(|shard| self.serves(shard));
+        if is_draining || !updated_serve || self.decision.create > 0 || !plan.delete.is_empty() {
+            return;
+        }
+        let staying = self.active().filter(|shard| plan.drain.iter().all(|step| step.pod.uid != shard.uid)).count();
+        if staying <= self.desired() {
+            plan.create = self.free_indexes(if self.observed.has_configuration() { MAX_SURGE } else { 0 });
+        } else if !self.serves(first) || self.serving() > self.desired() {
+            self.take_away(plan, first, DrainReason::Rollout);
+        }
+    }
+
+    /// Deletes a shard that holds nothing, drains one that may hold something. Once only, whoever asks first.
+    fn take_away(&self, plan: &mut Plan, shard: &ObservedShard, reason: DrainReason) {
+        let mut planned = plan.drain.iter().map(|step| &step.pod).chain(plan.delete.iter().map(|step| &step.pod));
+        if planned.any(|pod| pod.uid == shard.uid) {
+            return;
+        }
+        if shard.may_hold_work() {
+            plan.drain.push(DrainStep { pod: shard.pod(), reason, started: self.now, marked: false });
+        } else if shard.was_ready() {
+            delete(plan, shard, DeleteReason::NotRunning);
+        } else {
+            delete(plan, shard, DeleteReason::NeverReady);
+        }
+    }
+}
+
+fn delete(plan: &mut Plan, shard: &ObservedShard, reason: DeleteReason) {
+    plan.delete.push(DeleteStep { pod: shard.pod(), reason });
+}
+
+fn streams(shard: &ObservedShard) -> u64 {
+    shard.report.as_ref().map_or(0, |received| received.report.streams)
+}
+
+#[cfg(test)]
+mod tests;
