@@ -1,1 +1,36 @@
-//! Placeholder.
+//! The harness of the tests that run on a real Kubernetes cluster.
+//!
+//! ```text
+//! target     which cluster: named, never guessed
+//! run        one run of the tests: the client, the kubectl, the leftovers of runs that died
+//! namespace  one namespace for each test, removed afterwards, explained on failure
+//! apply      YAML → server-side apply, with the API server's own validation
+//! cluster    an McpCluster under test: its status, its shards, its events
+//! reach      how a Service or a pod is reached from here
+//! mcp/       MCP clients of both eras, and streams that say how they ended
+//! wait       waiting for a condition, with what was last seen
+//! failure    why a test failed
+//! diagnose   what a person wants to read then
+//! audit, cgroup, metrics, table      readers of what is not the Kubernetes API
+//! ```
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+
+pub mod apply;
+pub mod audit;
+pub mod cgroup;
+pub mod cluster;
+pub mod diagnose;
+pub mod failure;
+pub mod mcp;
+pub mod metrics;
+pub mod namespace;
+pub mod reach;
+pub mod run;
+pub mod table;
+pub mod target;
+pub mod wait;
+
+pub use cluster::Cluster;
+pub use failure::{Failure, Outcome};
+pub use namespace::Namespace;
+pub use run::Run;

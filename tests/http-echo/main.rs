@@ -1,0 +1,84 @@
+//! Answers every request with what arrived, as JSON: the REST API behind the samples and tests of the `http` backend.
+//!
+//! `GET /livez` answers 200 for the kubelet. `ECHO_LISTEN` is the address, by default `0.0.0.0:8080`.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::net::SocketAddr;
+
+use bytes::Bytes;
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::header::CONTENT_TYPE;
+use hyper::service::service_fn;
+use hyper::{Request, Response, StatusCode};
+use hyper_util::rt::{TokioExecutor, TokioIo};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::signal::unix::{SignalKind, signal};
+
+/// A body that is echoed is read whole.
+const MAX_BODY: usize = 1 << 20;
+
+#[tokio::main(flavor = "current_thread")]
+async fn main() -> Result<(), Box<dyn std::error::Error>> {
+    let address: SocketAddr = std::env::var("ECHO_LISTEN").unwrap_or_else(|_| "0.0.0.0:8080".to_owned()).parse()?;
+    let listener = TcpListener::bind(address).await?;
+    println!("http-echo listens on {address}");
+    // The first process of a container gets no default action for a signal.
+    let mut stop = signal(SignalKind::terminate())?;
+    loop {
+        let accepted = tokio::select! {
+            accepted = listener.accept() => accepted,
+            _ = stop.recv() => return Ok(()),
+        };
+        let (connection, _) = match accepted {
+            Ok(accepted) => accepted,
+            Err(error) => {
+                eprintln!("accept: {error}");
+                tokio::task::yield_now().await;
+                continue;
+            }
+        };
+        tokio::spawn(async move {
+            let server = hyper_util::server::conn::auto::Builder::new(TokioExecutor::new());
+            if let Err(error) = server.serve_connection(TokioIo::new(connection), service_fn(echo)).await {
+                eprintln!("connection: {error}");
+            }
+        });
+    }
+}
+
+async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infallible> {
+    if request.uri().path() == "/livez" {
+        return Ok(Response::new(Full::from("ok\n")));
+    }
+    let (head, body) = request.into_parts();
+    let body = match Limited::new(body, MAX_BODY).collect().await {
+        Ok(body) => body.to_bytes(),
+        Err(error) => return Ok(answer(StatusCode::PAYLOAD_TOO_LARGE, &json!({"error": error.to_string()}))),
+    };
+    let mut headers: BTreeMap<&str, String> = BTreeMap::new();
+    for (name, value) in &head.headers {
+        let value = String::from_utf8_lossy(value.as_bytes());
+        headers.entry(name.as_str()).and_modify(|seen| *seen = format!("{seen}, {value}")).or_insert_with(|| value.into_owned());
+    }
+    let text = String::from_utf8_lossy(&body);
+    let seen = json!({
+        "method": head.method.as_str(),
+        "path": head.uri.path(),
+        "query": head.uri.query(),
+        "headers": headers,
+        "body": text,
+        // So that a response can be selected from by JSONPath.
+        "json": serde_json::from_slice::<Value>(&body).unwrap_or(Value::Null),
+    });
+    Ok(answer(StatusCode::OK, &seen))
+}
+
+fn answer(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::from(format!("{value}\n")));
+    *response.status_mut() = status;
+    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("application/json"));
+    response
+}

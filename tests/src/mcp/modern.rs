@@ -1,0 +1,70 @@
+//! A client of MCP 2026-07-28 (basic/transports/streamable-http): no session, everything in each request.
+
+use reqwest::header::{HeaderMap, HeaderName, HeaderValue};
+use serde_json::{Value, json};
+
+use super::{Era, Reply};
+use crate::failure::Outcome;
+use crate::reach::Endpoint;
+
+/// A client without state.
+#[derive(Clone, Debug)]
+pub struct Modern {
+    endpoint: Endpoint,
+}
+
+impl Modern {
+    /// A client of this endpoint.
+    pub fn new(endpoint: Endpoint) -> Self {
+        Self { endpoint }
+    }
+
+    /// Sends a request.
+    ///
+    /// # Errors
+    /// When no HTTP answer comes.
+    pub async fn request(&self, method: &str, params: Value) -> Outcome<Reply> {
+        let message = message(method, params);
+        Reply::to(&self.endpoint, headers(&message), &message).await
+    }
+
+    /// The tools, by `tools/list`.
+    ///
+    /// # Errors
+    /// When no HTTP answer comes.
+    pub async fn list_tools(&self) -> Outcome<Reply> {
+        self.request("tools/list", json!({})).await
+    }
+
+    /// Calls a tool.
+    ///
+    /// # Errors
+    /// When no HTTP answer comes.
+    pub async fn call(&self, tool: &str, arguments: Value) -> Outcome<Reply> {
+        self.request("tools/call", json!({"name": tool, "arguments": arguments})).await
+    }
+}
+
+/// A request with its `_meta`.
+pub(super) fn message(method: &str, mut params: Value) -> Value {
+    params["_meta"] = json!({
+        "io.modelcontextprotocol/protocolVersion": Era::Modern.version(),
+        "io.modelcontextprotocol/clientInfo": {"name": "mcp-tests", "version": env!("CARGO_PKG_VERSION")},
+        "io.modelcontextprotocol/clientCapabilities": {},
+    });
+    json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params})
+}
+
+/// The headers that repeat a request's version, method and name (Request Metadata).
+pub(super) fn headers(message: &Value) -> HeaderMap {
+    let mut headers = HeaderMap::new();
+    let mut insert = |name: &'static str, value: Option<&str>| {
+        if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {
+            headers.insert(HeaderName::from_static(name), value);
+        }
+    };
+    insert("mcp-protocol-version", Some(Era::Modern.version()));
+    insert("mcp-method", message["method"].as_str());
+    insert("mcp-name", message["params"]["name"].as_str().or_else(|| message["params"]["uri"].as_str()));
+    headers
+}

@@ -1,0 +1,151 @@
+//! One namespace for each test: restricted, removed afterwards, explained on failure.
+
+use std::panic::AssertUnwindSafe;
+use std::sync::Arc;
+use std::time::Duration;
+
+use futures::FutureExt as _;
+use k8s_openapi::NamespaceResourceScope;
+use k8s_openapi::api::core::v1::{Namespace as CoreNamespace, ServiceAccount};
+use kube::api::{Api, DeleteParams, ObjectMeta, PostParams};
+use kube::{Client, Resource};
+
+use crate::cluster::Cluster;
+use crate::diagnose::diagnose;
+use crate::failure::{Failure, Outcome, While as _};
+use crate::run::Run;
+use crate::wait::eventually;
+use crate::{apply, claim};
+
+/// No test takes longer; a test that would is stopped and explained like any other failure.
+const TEST_ENDS_WITHIN: Duration = Duration::from_secs(300);
+
+/// A namespace of one test.
+#[derive(Clone)]
+pub struct Namespace {
+    run: Arc<Run>,
+    name: Arc<str>,
+}
+
+impl Namespace {
+    /// Runs a test in a namespace of its own. The namespace is deleted whether the test succeeds, fails or panics;
+    /// its end is awaited by [`Run::finish`].
+    ///
+    /// # Errors
+    /// Why the test failed, with what the namespace looked like then.
+    pub async fn with<Fut>(run: Arc<Run>, test: impl FnOnce(Self) -> Fut) -> Outcome
+    where
+        Fut: Future<Output = Outcome>,
+    {
+        let namespace = Self::create(run).await?;
+        let body = AssertUnwindSafe(test(namespace.clone())).catch_unwind();
+        let outcome = match tokio::time::timeout(TEST_ENDS_WITHIN, body).await {
+            Ok(Ok(outcome)) => outcome,
+            Ok(Err(panic)) => Err(Failure::new(format!("panicked: {}", panic_message(panic.as_ref())))),
+            Err(_) => Err(Failure::new(format!("did not end within {TEST_ENDS_WITHIN:?}"))),
+        };
+        let outcome = match outcome {
+            Ok(()) => Ok(()),
+            Err(why) => Err(Failure::new(format!("{why}\n\n{}", diagnose(namespace.client(), &namespace.name).await))),
+        };
+        let removed = namespace.delete().await;
+        outcome.and(removed)
+    }
+
+    async fn create(run: Arc<Run>) -> Outcome<Self> {
+        let name = run.unique("mcp-test");
+        let mut labels = run.labels();
+        labels.insert("pod-security.kubernetes.io/enforce".to_owned(), "restricted".to_owned());
+        let object = CoreNamespace {
+            metadata: ObjectMeta { name: Some(name.clone()), labels: Some(labels), ..ObjectMeta::default() },
+            ..CoreNamespace::default()
+        };
+        let namespaces: Api<CoreNamespace> = Api::all(run.client.clone());
+        namespaces.create(&PostParams::default(), &object).await.doing("making a namespace")?;
+        let namespace = Self { run, name: name.into() };
+        // Pods are refused until it exists, and its arrival would look like something left behind.
+        eventually("the default ServiceAccount", Duration::from_secs(20), || async {
+            claim!(namespace.api::<ServiceAccount>().get_opt("default").await?.is_some(), "not there");
+            Ok(())
+        })
+        .await?;
+        Ok(namespace)
+    }
+
+    async fn delete(&self) -> Outcome {
+        let namespaces: Api<CoreNamespace> = Api::all(self.client().clone());
+        namespaces.delete(&self.name, &DeleteParams::background()).await.doing("deleting the namespace")?;
+        Ok(())
+    }
+
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.name
+    }
+
+    /// The run it belongs to.
+    pub fn run(&self) -> &Run {
+        &self.run
+    }
+
+    /// The client.
+    pub fn client(&self) -> &Client {
+        &self.run.client
+    }
+
+    /// The objects of a kind in this namespace.
+    pub fn api<K>(&self) -> Api<K>
+    where
+        K: Resource<Scope = NamespaceResourceScope>,
+        K::DynamicType: Default,
+    {
+        Api::namespaced(self.client().clone(), &self.name)
+    }
+
+    /// The `McpCluster` of this name in this namespace, whether it exists or not.
+    pub fn cluster(&self, name: &str) -> Cluster {
+        Cluster::new(self.clone(), name)
+    }
+
+    /// Applies every document of `yaml` here, server-side and strictly validated.
+    ///
+    /// # Errors
+    /// What the API server says.
+    pub async fn apply(&self, yaml: &str) -> Outcome {
+        for document in apply::documents(yaml)? {
+            apply::apply(self.client(), &self.name, &document, apply::Mode::ForReal).await?;
+        }
+        Ok(())
+    }
+
+    /// Asks the API server whether it would accept a document here, and changes nothing.
+    ///
+    /// # Errors
+    /// What the API server says.
+    pub async fn would_accept(&self, document: &serde_json::Value) -> Result<(), kube::Error> {
+        apply::apply(self.client(), &self.name, document, apply::Mode::DryRun).await
+    }
+
+    /// Runs kubectl in this namespace.
+    ///
+    /// # Errors
+    /// When it does not succeed; the failure carries what it said.
+    pub async fn kubectl(&self, arguments: &[&str]) -> Outcome<String> {
+        let here = ["--namespace", &self.name];
+        self.run.kubectl(&[&here[..], arguments].concat()).await
+    }
+
+    /// Runs kubectl in this namespace with an input.
+    ///
+    /// # Errors
+    /// When it does not succeed; the failure carries what it said.
+    pub async fn kubectl_with_input(&self, arguments: &[&str], input: &str) -> Outcome<String> {
+        let here = ["--namespace", &self.name];
+        self.run.kubectl_with_input(&[&here[..], arguments].concat(), input).await
+    }
+}
+
+fn panic_message(panic: &(dyn std::any::Any + Send)) -> String {
+    let text = panic.downcast_ref::<&str>().map(|text| (*text).to_owned());
+    text.or_else(|| panic.downcast_ref::<String>().cloned()).unwrap_or_else(|| "without a message".to_owned())
+}
