@@ -40,3 +40,9 @@ fn add_new<'a>(names: &mut Vec<&'a str>, more: impl IntoIterator<Item = &'a str>
         }
     }
 }
+
+/// RFC 3986, 2.1.
+fn percent_encode(text: &mut String, byte: u8) {
+    const HEX: &[u8; 16] = b"0123456789ABCDEF";
+    text.extend(['%', char::from(HEX[usize::from(byte >> 4)]), char::from(HEX[usize::from(byte & 15)])]);
+}

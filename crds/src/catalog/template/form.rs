@@ -4,7 +4,7 @@ use std::collections::BTreeMap;
 
 use serde_json::{Map, Value};
 
-use super::{TextTemplate, add_new, plain};
+use super::{TextTemplate, add_new, percent_encode, plain};
 
 /// The fields of an `application/x-www-form-urlencoded` body; names are literal, values are templates.
 ///
@@ -54,12 +54,11 @@ fn add_field(body: &mut String, name: &str, value: &str) {
 
 /// WHATWG URL, section 5.2: the percent-encode set of forms, with a space as `+`.
 fn encode(body: &mut String, text: &str) {
-    const HEX: &[u8; 16] = b"0123456789ABCDEF";
     for byte in text.bytes() {
         match byte {
             b' ' => body.push('+'),
             b'*' | b'-' | b'.' | b'_' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => body.push(char::from(byte)),
-            _ => body.extend(['%', char::from(HEX[usize::from(byte >> 4)]), char::from(HEX[usize::from(byte & 15)])]),
+            _ => percent_encode(body, byte),
         }
     }
 }

@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use super::{add_new, plain};
+use super::{add_new, percent_encode, plain};
 
 /// Plain text with `{name}` in it.
 ///
@@ -59,11 +59,31 @@ impl TextTemplate {
 
     /// The text with strings put in plain, other values as JSON, absent ones and `null` as nothing.
     pub fn expand(&self, arguments: &Map<String, Value>) -> String {
+        self.expand_with(arguments, |text, value| text.push_str(&plain(value)))
+    }
+
+    /// The same for a text that is a URI: everything in a value but unreserved characters is encoded (RFC 3986, 2.3).
+    pub fn expand_uri(&self, arguments: &Map<String, Value>) -> String {
+        self.expand_with(arguments, |text, value| {
+            for byte in plain(value).bytes() {
+                match byte {
+                    b'-' | b'.' | b'_' | b'~' | b'0'..=b'9' | b'A'..=b'Z' | b'a'..=b'z' => text.push(char::from(byte)),
+                    _ => percent_encode(text, byte),
+                }
+            }
+        })
+    }
+
+    fn expand_with(&self, arguments: &Map<String, Value>, push: impl Fn(&mut String, &Value)) -> String {
         let mut text = String::new();
         for part in &self.parts {
             match part {
                 Part::Literal(literal) => text.push_str(literal),
-                Part::Variable(name) => text.push_str(&arguments.get(name).map(plain).unwrap_or_default()),
+                Part::Variable(name) => {
+                    if let Some(value) = arguments.get(name) {
+                        push(&mut text, value);
+                    }
+                }
             }
         }
         text
@@ -128,6 +148,13 @@ mod tests {
     #[test]
     fn values_are_not_expanded_again() {
         assert_eq!(expand("{a}", &json!({"a": "{b}", "b": "secret"})), "{b}");
+    }
+
+    #[test]
+    fn values_in_a_uri_are_encoded() {
+        let template = TextTemplate::parse("tickets://{queue}/x?y={n}");
+        let arguments = json!({"queue": "ops/../ü", "n": 1});
+        assert_eq!(template.expand_uri(arguments.as_object().unwrap()), "tickets://ops%2F..%2F%C3%BC/x?y=1");
     }
 
     #[test]
