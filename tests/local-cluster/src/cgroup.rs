@@ -198,7 +198,7 @@ mod tests {
     #[test]
     fn a_group_that_is_gone_is_killed_and_removed() {
         let dir = tempfile::tempdir().unwrap();
-        let hierarchies = Hierarchies { unified: false, mounts: vec![dir.path().to_owned()] };
+        let hierarchies = Hierarchies { unified: false, mounts: vec![dir.path().to_owned()], aside: Vec::new() };
         hierarchies.kill("gone").unwrap();
         hierarchies.remove("gone").unwrap();
     }

@@ -2,7 +2,6 @@
 
 use std::env;
 use std::ffi::OsString;
-use std::io::Write as _;
 use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 
@@ -164,7 +163,7 @@ fn act(verb: Verb, state: State, workspace: &Path, cache: &Path) -> Result<ExitC
                 image::load(&cluster, &archive)?;
             }
         }
-        Verb::Logs { follow, component } => return Err(logs(&Cluster::find(state)?, &component, follow)),
+        Verb::Logs { follow, component } => return Err(logs(&state, &component, follow)),
         Verb::Kill { target } => {
             let (_machine, cluster) = change(state)?;
             match target {
@@ -279,17 +278,16 @@ fn exec(cluster: &Cluster, node: Option<NodeName>, command: &[OsString]) -> Erro
     }
 }
 
-fn logs(cluster: &Cluster, component: &str, follow: bool) -> Error {
+/// Becomes `tail`. The cluster need not be up: the log of one that did not come up is the one to read.
+fn logs(state: &State, component: &str, follow: bool) -> Error {
     let path = if component == "audit" {
-        cluster.state.audit_log()
+        state.audit_log()
     } else {
         match component.parse::<Part>() {
-            Ok(part) => cluster.state.log(part),
+            Ok(part) => state.log(part),
             Err(message) => return Error::Refused(message),
         }
     };
-    // The buffered part of our own output must not come after tail's.
-    let _ = std::io::stdout().flush();
     let mut tail = std::process::Command::new("tail");
     tail.args(["-n", "+1"]).args(follow.then_some("-F")).arg(path);
     become_command(tail)

@@ -36,6 +36,9 @@ pub(crate) fn config_file(state: &State, part: Part) -> PathBuf {
     state.config().join(part.slug())
 }
 
+/// The ways in which a component asks the API server: for its work, and who its own callers are.
+const EVERY_WAY: [&str; 3] = ["kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig"];
+
 /// The program of a part with its arguments.
 pub(crate) fn line(part: Part, state: &State, programs: &Programs) -> Vec<String> {
     let folder = match part {
@@ -53,7 +56,6 @@ pub(crate) fn line(part: Part, state: &State, programs: &Programs) -> Vec<String
     let flag = |name: &str, path: PathBuf| format!("--{name}={}", path.display());
     let clients =
         |names: &[&str], user: &str| -> Vec<String> { names.iter().map(|name| flag(name, kubeconfig(state, user))).collect() };
-    const EVERY_WAY: [&str; 3] = ["kubeconfig", "authentication-kubeconfig", "authorization-kubeconfig"];
     match part {
         Part::Etcd => line.extend([
             flag("data-dir", state.etcd_data()),

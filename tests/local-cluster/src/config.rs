@@ -167,7 +167,8 @@ pub(crate) fn node_object(node: NodeName) -> Value {
     })
 }
 
-/// CoreDNS: the cluster's names and nothing else, since nothing leads out.
+/// CoreDNS: the cluster's names and nothing else, since nothing leads out. Without a cache: everything is
+/// in memory as it is, and a remembered "no such name" would hide a Service that was just made.
 pub(crate) fn corefile(kubeconfig: &Path) -> String {
     format!(
         ".:53 {{
@@ -175,7 +176,6 @@ pub(crate) fn corefile(kubeconfig: &Path) -> String {
     errors
     health
     ready
-    cache 5
     kubernetes {DOMAIN} in-addr.arpa ip6.arpa {{
         kubeconfig {}
         pods insecure

@@ -64,14 +64,12 @@ impl Place {
 
 /// Goes to the place and becomes the program. Returns only when that fails.
 pub(crate) fn become_program(place: &Place, program: &[OsString]) -> Error {
-    match go(place) {
-        Err(error) => error,
-        Ok(()) => {
-            let (name, args) = program.split_first().expect("clap asks for a program");
-            let source = Command::new(name).args(args).exec();
-            Error::Run { program: name.to_string_lossy().into_owned(), source }
-        }
+    if let Err(error) = go(place) {
+        return error;
     }
+    let (name, args) = program.split_first().expect("clap asks for a program");
+    let source = Command::new(name).args(args).exec();
+    Error::Run { program: name.to_string_lossy().into_owned(), source }
 }
 
 fn go(place: &Place) -> Result<()> {

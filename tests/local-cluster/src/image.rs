@@ -56,7 +56,7 @@ pub(crate) fn import(archive: &Path, node: NodeName) -> Result<String> {
 /// Waits until a node's containerd answers.
 pub(crate) fn wait_for_containerd(cluster: &Cluster, node: NodeName) -> Result<()> {
     let what = format!("containerd on {node} answering");
-    cluster.until(&what, Duration::from_secs(60), &[Part::Containerd(node)], || {
+    cluster.until(&what, Duration::from_mins(1), &[Part::Containerd(node)], || {
         wait::succeeds(ctr(node, &["version"]).and_then(|mut ctr| output(&mut ctr)))
     })?;
     Ok(())

@@ -71,7 +71,10 @@ impl Machine {
 
     /// Removes the record, and with it the lock.
     pub(crate) fn release(self) -> Result<()> {
-        fs::remove_file(RECORD).at("removing", RECORD)
+        fs::remove_file(RECORD).at("removing", RECORD)?;
+        // Not before: whoever waits for the lock must find the file gone.
+        drop(self.lock);
+        Ok(())
     }
 
     /// Refuses if another state folder's cluster lives on this machine.

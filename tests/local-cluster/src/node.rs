@@ -20,7 +20,7 @@ use crate::wait::{self, Poll};
 use crate::{config, image, network};
 
 /// How long a node may take to be Ready: seconds on an idle machine, more while something compiles.
-const READY: Duration = Duration::from_secs(180);
+const READY: Duration = Duration::from_mins(3);
 
 /// Makes everything of a node that does not need the API server, and starts its containerd.
 pub(crate) fn prepare(cluster: &mut Cluster, node: NodeRecord) -> Result<()> {

@@ -52,7 +52,6 @@ pub(crate) fn ensure() -> Result<()> {
     apt(&install)
 }
 
-/// The command that must be there to say that the package is: dpkg's database is slower to ask.
 fn missing() -> Vec<(&'static str, &'static str)> {
     PACKAGES.into_iter().filter(|(package, _)| !is_installed(package)).collect()
 }

@@ -19,7 +19,7 @@ use crate::state::{NodeRecord, Record, State};
 use crate::{config, down, machine, network, node, packages, wait};
 
 /// How long the control plane may take: five seconds on an idle machine.
-const CONTROL_PLANE: Duration = Duration::from_secs(180);
+const CONTROL_PLANE: Duration = Duration::from_mins(3);
 
 /// What `up` was asked for.
 pub(crate) struct Wish {
@@ -100,13 +100,14 @@ fn build(cluster: &mut Cluster, wish: &Wish) -> Result<()> {
     wait_api_server(cluster)?;
 
     say("starting the other parts");
+    // Before CoreDNS: without its rights it would be refused, and try again only after a while.
+    cluster.apply(&config::dns_objects(), "dns")?;
     for part in Part::CLUSTER {
         cluster.start(part)?;
     }
     for name in &names {
         node::register(cluster, *name)?;
     }
-    cluster.apply(&config::dns_objects(), "dns")?;
     for name in &names {
         say(&format!("waiting for {name}"));
         node::wait_ready(cluster, *name)?;
@@ -123,12 +124,17 @@ fn wait_answering(cluster: &Cluster) -> Result<()> {
         wait::succeeds(output(&mut cluster.kubectl(&["get", "serviceaccount", "default", "-n", "default"])))
     })?;
     cluster.until("a Service's name resolved in the client namespace", CONTROL_PLANE, &Part::CLUSTER, || {
-        let resolved = client_place(&cluster.state)
-            .command("getent")
-            .and_then(|mut getent| output(getent.args(["hosts", "kubernetes.default.svc.cluster.local"])));
-        wait::succeeds(resolved)
+        wait::succeeds(resolve(cluster, "kubernetes.default.svc.cluster.local"))
     })?;
     Ok(())
+}
+
+/// Asks the cluster's DNS as a test would, from the client namespace.
+fn resolve(cluster: &Cluster, name: &str) -> Result<String> {
+    let mut getent = client_place(&cluster.state).command("getent")?;
+    // A question that is asked before there is a way to the answer is lost: do not wait for it.
+    getent.args(["hosts", name]).env("RES_OPTIONS", "timeout:1 attempts:1");
+    output(&mut getent)
 }
 
 /// The components that exit when the API server is not ready may start after this.

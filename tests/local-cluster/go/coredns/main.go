@@ -5,7 +5,6 @@ import (
 	"github.com/coredns/coredns/core/dnsserver"
 	"github.com/coredns/coredns/coremain"
 	_ "github.com/coredns/coredns/plugin/bind"
-	_ "github.com/coredns/coredns/plugin/cache"
 	_ "github.com/coredns/coredns/plugin/errors"
 	_ "github.com/coredns/coredns/plugin/health"
 	_ "github.com/coredns/coredns/plugin/kubernetes"
@@ -16,6 +15,6 @@ import (
 func main() {
 	// The order in which plugins see a query, whatever the order in the Corefile: what the cluster
 	// does not know, the template answers ("no such name").
-	dnsserver.Directives = []string{"bind", "errors", "health", "ready", "cache", "kubernetes", "template"}
+	dnsserver.Directives = []string{"bind", "errors", "health", "ready", "kubernetes", "template"}
 	coremain.Run()
 }
