@@ -20,6 +20,7 @@ pub mod control;
 pub mod duration;
 pub mod load;
 pub mod quantity;
+mod rules;
 pub mod shard;
 
 pub use cluster::{McpCluster, McpClusterSpec, McpClusterStatus};

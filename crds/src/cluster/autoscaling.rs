@@ -3,22 +3,31 @@
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::rules;
+
 /// The operator decides the size, from connections and memory.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
+#[schemars(transform = rules::rule(
+    "self.minReplicas <= self.maxReplicas",
+    "`minReplicas` must be less than or equal to `maxReplicas`"
+))]
 pub struct Autoscaling {
-    /// Never fewer shards.
+    /// Never fewer shards than this.
     #[serde(default = "default_min_replicas")]
+    #[schemars(range(min = 1, max = 300))]
     pub min_replicas: i32,
-    /// Never more shards.
+    /// Never more shards than this.
+    #[schemars(range(min = 1, max = 300))]
     pub max_replicas: i32,
-    /// By connections.
+    /// Scaling by connections. The larger of what connections and memory ask for counts.
     #[serde(default)]
     pub connections: ConnectionTarget,
-    /// By memory.
+    /// Scaling by memory.
     #[serde(default)]
     pub memory: MemoryTarget,
-    /// How fast, and after which window: `autoscaling/v2` word for word.
+    /// How fast the size may change, and after which window: `behavior` of autoscaling/v2 HorizontalPodAutoscaler, word for
+    /// word, so that yours pastes in.
     #[serde(default)]
     pub behavior: Behavior,
 }
@@ -34,6 +43,7 @@ pub struct ConnectionTarget {
     /// Connections a shard is meant to hold: the larger of TCP connections, and streams plus requests. Unset: 70 % of the
     /// shard's hard cap (`limits.maxConnections`, or its file limit when that is lower).
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub target_per_replica: Option<i32>,
 }
 
@@ -41,7 +51,12 @@ pub struct ConnectionTarget {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct MemoryTarget {
-    /// Percentage of the memory limit (not of the request) a shard is meant to use; at most 75.
+    /// Percentage of the memory limit (not of the request) a shard is meant to use; at most 75, because shards refuse new
+    /// streams at 80.
+    #[schemars(range(min = 10), transform = rules::rule(
+        "self <= 75",
+        "must be at most 75: shards refuse new streams at 80 % of their memory limit, so the operator has to act before that"
+    ))]
     pub target_percent: i32,
 }
 
@@ -55,9 +70,9 @@ impl Default for MemoryTarget {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Behavior {
-    /// Out.
+    /// Scaling out.
     pub scale_up: ScaleUp,
-    /// In.
+    /// Scaling in. Shards that go are drained first.
     pub scale_down: ScaleDown,
 }
 
@@ -65,11 +80,13 @@ pub struct Behavior {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ScaleUp {
-    /// Takes the lowest recommendation of this many seconds.
+    /// Takes the lowest recommendation of this many seconds, so that a short peak adds no shard.
+    #[schemars(range(min = 0, max = 3600))]
     pub stabilization_window_seconds: i32,
-    /// Which policy counts when there are several.
+    /// Which policy counts when there are several: Max, the largest change; Min, the smallest; Disabled, no scaling out.
     pub select_policy: SelectPolicy,
     /// Bounds of the change.
+    #[schemars(length(min = 1), transform = rules::list(8))]
     pub policies: Vec<ScalingPolicy>,
 }
 
@@ -77,11 +94,13 @@ pub struct ScaleUp {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct ScaleDown {
-    /// Takes the highest recommendation of this many seconds.
+    /// Takes the highest recommendation of this many seconds, so that a short dip takes no shard away.
+    #[schemars(range(min = 0, max = 3600))]
     pub stabilization_window_seconds: i32,
-    /// Which policy counts when there are several. `Disabled`: never scale in.
+    /// Which policy counts when there are several: Max, the largest change; Min, the smallest; Disabled, no scaling in.
     pub select_policy: SelectPolicy,
     /// Bounds of the change.
+    #[schemars(length(min = 1), transform = rules::list(8))]
     pub policies: Vec<ScalingPolicy>,
 }
 
@@ -89,12 +108,14 @@ pub struct ScaleDown {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct ScalingPolicy {
-    /// What `value` counts.
+    /// What `value` counts: Pods, shards; Percent, percent of the shards there are.
     #[serde(rename = "type")]
     pub kind: PolicyType,
     /// Shards, or percent of them.
+    #[schemars(range(min = 1, max = 10_000))]
     pub value: i32,
-    /// Within which time, seconds.
+    /// Within this many seconds.
+    #[schemars(range(min = 1, max = 1800))]
     pub period_seconds: i32,
 }
 

@@ -1,19 +1,136 @@
 //! The CustomResourceDefinition, generated from the Rust types.
+//!
+//! ```text
+//! Rust types → JSON Schema (schemars) → structural schema → CustomResourceDefinition → YAML
+//! ```
+//!
+//! kube's own rewriter keeps `nullable` on every optional field and loses the description of an optional enum; here absence
+//! is the only way to say nothing, so that `has(self.x)` in a rule means what it looks like.
 
-use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
+use std::sync::LazyLock;
+
+use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::{
+    CustomResourceDefinition, CustomResourceValidation, JSONSchemaProps,
+};
 use kube::CustomResourceExt as _;
+use schemars::generate::SchemaSettings;
+use serde_json::{Map, Value, json};
 
 use super::McpCluster;
 
 /// The CustomResourceDefinition of [`McpCluster`].
+///
+/// # Panics
+/// Never: it is generated from types, and tests generate it.
 pub fn crd() -> CustomResourceDefinition {
-    McpCluster::crd()
+    let mut crd = McpCluster::crd();
+    let schema: JSONSchemaProps = serde_json::from_value(schema().clone()).expect("a structural schema is JSONSchemaProps");
+    for version in &mut crd.spec.versions {
+        version.schema = Some(CustomResourceValidation { open_api_v3_schema: Some(schema.clone()) });
+    }
+    crd
 }
 
 /// [`crd`] as YAML: what is committed as `crds/mcpclusters.yaml`, and what `mcp-operator crd` prints.
 ///
 /// # Panics
-/// Never: the document is generated from types, and tests generate it.
+/// Never: see [`crd`].
 pub fn crd_yaml() -> String {
     serde_yaml::to_string(&crd()).expect("a CustomResourceDefinition serializes")
+}
+
+/// The schema of a whole [`McpCluster`], as the API server reads it.
+pub fn schema() -> &'static Value {
+    static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
+        let generator = SchemaSettings::draft2020_12()
+            .with(|settings| {
+                settings.inline_subschemas = true;
+                settings.meta_schema = None;
+            })
+            .into_generator();
+        let mut schema = generator.into_root_schema_for::<McpCluster>().to_value();
+        structural(&mut schema);
+        schema
+    });
+    &SCHEMA
+}
+
+/// The schema of `spec.catalog`, which is also that of the text of a source.
+///
+/// # Panics
+/// Never: the field exists.
+pub fn catalog_schema() -> &'static Value {
+    schema().pointer("/properties/spec/properties/catalog").expect("spec.catalog exists")
+}
+
+/// Rewrites a JSON Schema into the structural subset: no null, no unions, enums without variants' descriptions.
+fn structural(schema: &mut Value) {
+    if !schema.is_object() {
+        *schema = json!({});
+    }
+    let Value::Object(object) = schema else { return };
+    flatten_option(object);
+    flatten_enum(object);
+    for keyword in ["title", "$schema"] {
+        object.remove(keyword);
+    }
+    // `false` is what pruning does anyway, and is forbidden beside properties.
+    if object.get("additionalProperties").is_some_and(Value::is_boolean) {
+        object.remove("additionalProperties");
+    }
+    // A default that sets nothing says nothing.
+    if object.get("default").is_some_and(|default| default == &json!({}) || default == &json!([]) || default.is_null()) {
+        object.remove("default");
+    }
+    if let Some(Value::Object(properties)) = object.get_mut("properties") {
+        properties.values_mut().for_each(structural);
+    }
+    for keyword in ["items", "additionalProperties"] {
+        if let Some(part) = object.get_mut(keyword) {
+            structural(part);
+        }
+    }
+}
+
+/// `type: [string, "null"]` and `anyOf: [T, null]` are T: absent means absent.
+fn flatten_option(object: &mut Map<String, Value>) {
+    if let Some(Value::Array(types)) = object.get("type") {
+        let mut types = types.iter().filter(|kind| *kind != "null");
+        if let (Some(kind), None) = (types.next().cloned(), types.next()) {
+            object.insert("type".to_owned(), kind);
+        }
+    }
+    if let Some(Value::Array(parts)) = object.get("anyOf") {
+        let mut parts = parts.iter().filter(|part| part.get("type") != Some(&json!("null")));
+        if let (Some(Value::Object(part)), None) = (parts.next().cloned(), parts.next()) {
+            object.remove("anyOf");
+            for (keyword, value) in part {
+                // The field's own description wins over its type's.
+                object.entry(keyword).or_insert(value);
+            }
+            flatten_option(object);
+        }
+    }
+    if let Some(Value::Array(values)) = object.get_mut("enum") {
+        values.retain(|value| !value.is_null());
+    }
+}
+
+/// `oneOf: [{const: A, description}, {enum: [B, C]}]` is `enum: [A, B, C]`.
+fn flatten_enum(object: &mut Map<String, Value>) {
+    let Some(Value::Array(variants)) = object.get("oneOf") else { return };
+    let values: Option<Vec<Value>> = variants
+        .iter()
+        .map(|variant| match (variant.get("const"), variant.get("enum")) {
+            (Some(value), _) => Some(vec![value.clone()]),
+            (None, Some(Value::Array(values))) => Some(values.clone()),
+            (None, _) => None,
+        })
+        .collect::<Option<Vec<_>>>()
+        .map(|values| values.concat());
+    if let Some(values) = values {
+        object.remove("oneOf");
+        object.insert("type".to_owned(), json!("string"));
+        object.insert("enum".to_owned(), Value::Array(values));
+    }
 }

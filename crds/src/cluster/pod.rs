@@ -7,15 +7,32 @@ use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::rules;
+
 /// Resources of the server container (core/v1 ResourceRequirements).
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[schemars(transform = rules::rule(
+    "!has(self.limits) || !('memory' in self.limits) || !isQuantity(string(self.limits['memory'])) || \
+     quantity(string(self.limits['memory'])).compareTo(quantity('64Mi')) >= 0",
+    "`limits.memory` must be at least 64Mi (half a byte is written '500m'; half a gibibyte is '512Mi')"
+))]
+#[schemars(transform = rules::rule(
+    "!has(self.requests) || !has(self.limits) || ['cpu', 'memory'].all(r, !(r in self.requests) || !(r in self.limits) || \
+     !isQuantity(string(self.requests[r])) || !isQuantity(string(self.limits[r])) || \
+     quantity(string(self.requests[r])).compareTo(quantity(string(self.limits[r]))) <= 0)",
+    "`requests` must not exceed `limits`: no node would accept the pod"
+))]
 pub struct Resources {
-    /// The most it may use. `memory` must be set: shards are scaled by how much of it they use.
+    /// The most the container may use, by resource (`memory`, `cpu`). `memory` must be set: shards are scaled, and kept from
+    /// the OOM killer, by how much of it they use.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(transform = rules::quantity_map())]
     pub limits: BTreeMap<String, Quantity>,
-    /// What the scheduler reserves. Memory: by default the limit, because a node under pressure evicts pods over their request first.
+    /// What the scheduler reserves, by resource. Memory: by default the limit, because a node under pressure evicts pods over
+    /// their request first.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(transform = rules::quantity_map())]
     pub requests: BTreeMap<String, Quantity>,
 }
 
@@ -43,12 +60,18 @@ pub struct PodTemplate {
 /// Labels and annotations of the pods. Labels under `mcpcluster.dev/` belong to the operator.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[schemars(transform = rules::rule(
+    "!has(self.labels) || self.labels.all(k, !k.startsWith('mcpcluster.dev/'))",
+    "labels under 'mcpcluster.dev/' decide which shards get traffic and belong to the operator: use another prefix"
+))]
 pub struct PodMetadata {
-    /// Labels.
+    /// Labels of the pods.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(transform = rules::string_map(32, 63))]
     pub labels: BTreeMap<String, String>,
-    /// Annotations.
+    /// Annotations of the pods. A changed `kubectl.kubernetes.io/restartedAt` replaces the shards one by one.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(transform = rules::string_map(64, 16_384))]
     pub annotations: BTreeMap<String, String>,
 }
 
@@ -56,29 +79,38 @@ pub struct PodMetadata {
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct PodSpec {
-    /// Affinity of the pods to nodes and to other pods.
+    /// Affinity of the pods to nodes and to other pods (core/v1 Affinity).
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = rules::core())]
     pub affinity: Option<Affinity>,
     /// Secrets the image is pulled with.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = rules::core(), transform = rules::list_map(&["name"], 16))]
     pub image_pull_secrets: Vec<LocalObjectReference>,
     /// Labels a node must carry.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(transform = rules::string_map(32, 63))]
     pub node_selector: BTreeMap<String, String>,
     /// Priority class of the pods.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
     pub priority_class_name: Option<String>,
     /// Runtime class of the pods.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
     pub runtime_class_name: Option<String>,
-    /// A ServiceAccount of yours; by default one of the McpCluster's own, without any right.
+    /// A ServiceAccount of yours; by default one of the McpCluster's own, without any right. No token of it is mounted.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(min = 1, max = 253))]
     pub service_account_name: Option<String>,
-    /// Taints the pods tolerate, beside not-ready and unreachable for 30 s.
+    /// Taints the pods tolerate (core/v1 Toleration), beside not-ready and unreachable for 30 s.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = rules::core(), transform = rules::list(32))]
     pub tolerations: Vec<Toleration>,
-    /// How the pods are spread; by default over zones and nodes, ScheduleAnyway.
+    /// How the pods are spread (core/v1 TopologySpreadConstraint); by default over zones and nodes, ScheduleAnyway. Without a
+    /// labelSelector it means the shards of this McpCluster.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = rules::core(), transform = rules::list_map(&["topologyKey", "whenUnsatisfiable"], 8))]
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
 }
 
@@ -86,17 +118,24 @@ pub struct PodSpec {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Service {
-    /// Whether it can be reached from outside the cluster; NodePort and LoadBalancer need `auth`.
+    /// From where it is reached: ClusterIP, inside the cluster only; NodePort, on a port of every node; LoadBalancer, through
+    /// a load balancer of the infrastructure. The last two need `auth`.
     #[serde(rename = "type")]
     pub kind: ServiceType,
-    /// Unset: 80.
+    /// Port of the Service. Unset: 80.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 65_535))]
     pub port: Option<i32>,
-    /// Annotations of the Service.
+    /// Annotations of the Service, for example those of a load balancer.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(transform = rules::string_map(64, 16_384))]
     pub annotations: BTreeMap<String, String>,
     /// Labels of the Service.
     #[serde(skip_serializing_if = "BTreeMap::is_empty")]
+    #[schemars(transform = rules::string_map(32, 63), transform = rules::rule(
+        "self.all(k, !k.startsWith('mcpcluster.dev/'))",
+        "labels under 'mcpcluster.dev/' belong to the operator: use another prefix"
+    ))]
     pub labels: BTreeMap<String, String>,
 }
 

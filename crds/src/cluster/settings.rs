@@ -5,29 +5,39 @@ use serde::{Deserialize, Serialize};
 
 use crate::duration::Span;
 use crate::quantity::Size;
+use crate::rules;
 
 /// Limits of one shard.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Limits {
     /// Accepted TCP connections; lower when the shard's file limit is.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub max_connections: i32,
-    /// Held event streams.
+    /// Held event streams: agents that wait for notifications.
+    #[schemars(range(min = 1, max = 1_000_000))]
     pub max_streams: i32,
-    /// Requests being answered.
+    /// Requests being answered at one time.
+    #[schemars(range(min = 1, max = 100_000))]
     pub max_in_flight_requests: i32,
-    /// One request body; past it 413.
+    /// Largest body of one request, as a quantity; past it 413.
+    #[schemars(transform = rules::size("1Ki", "256Mi"))]
     pub max_request_size: Size,
-    /// One request head; past it 431.
+    /// Largest head of one request, as a quantity; past it 431.
+    #[schemars(transform = rules::size("4Ki", "1Mi"))]
     pub max_header_size: Size,
-    /// Nesting of a JSON body.
+    /// Deepest nesting of a JSON body.
     #[serde(rename = "maxJSONDepth")]
+    #[schemars(range(min = 8, max = 128))]
     pub max_json_depth: i32,
-    /// Queued for one slow reader before its stream is ended.
+    /// Queued for one slow reader before its stream is ended, as a quantity: a reader that does not read costs no more.
+    #[schemars(transform = rules::size("16Ki", "16Mi"))]
     pub max_stream_backlog: Size,
-    /// Time for one request.
+    /// Time for one request, backends included.
+    #[schemars(transform = rules::span("100ms", "1h", "60s"))]
     pub request_timeout: Span,
-    /// Time to receive a head and a body.
+    /// Time to receive a head and a body: what a slow sender may take.
+    #[schemars(transform = rules::span("100ms", "10m", "15s"))]
     pub read_timeout: Span,
 }
 
@@ -50,10 +60,16 @@ impl Default for Limits {
 /// How a shard ends. A node drain uses the value the shard was born with.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[schemars(transform = rules::rule(
+    "duration(self.window) < duration(self.timeout)",
+    "`window` must be less than `timeout`: streams end over the window, the rest of `timeout` is for requests still running"
+))]
 pub struct Drain {
-    /// Streams end spread over this window.
+    /// Streams end spread over this window, so that agents do not all come back at once.
+    #[schemars(transform = rules::span("0s", "6h", "60s"))]
     pub window: Span,
-    /// Then requests finish, until this long after the start.
+    /// Requests finish, until this long after the start of the drain; then the shard is deleted.
+    #[schemars(transform = rules::span("1s", "24h", "5m"))]
     pub timeout: Span,
 }
 
@@ -67,15 +83,26 @@ impl Default for Drain {
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Transport {
-    /// Origins a browser may call from. Unset: a request with an Origin gets 403.
+    /// Origins a browser may call from, for example `https://chat.example.com`. Unset: a request with an Origin gets 403.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(length(min = 1, max = 253)), transform = rules::list_set(64), transform = rules::rule(
+        "self.all(o, o.matches('^[A-Za-z][A-Za-z0-9+.-]*://[^/?#@* ]+$'))",
+        "each must be an origin, scheme and host without path, for example 'https://chat.example.com'; '*' is not one"
+    ))]
     pub allowed_origins: Vec<String>,
-    /// Host names beside the Service's DNS names, `localhost` and IP literals, which are always allowed.
+    /// Host names clients use, beside the Service's DNS names, `localhost` and IP literals, which are always allowed. A
+    /// request with another Host gets 403: it comes from a page that bent DNS.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(inner(length(min = 1, max = 253)), transform = rules::list_set(64), transform = rules::rule(
+        "self.all(h, h.matches('^[A-Za-z0-9]([-A-Za-z0-9.]{0,251}[A-Za-z0-9])?$'))",
+        "each must be a host name without scheme and port, for example 'mcp.example.com'"
+    ))]
     pub allowed_hosts: Vec<String>,
-    /// Between keep-alive comments on a quiet stream. Keep it below your load balancer's idle timeout.
+    /// Time between keep-alive comments on a quiet stream. Keep it below your load balancer's idle timeout.
+    #[schemars(transform = rules::span("1s", "10m", "25s"))]
     pub keep_alive_period: Span,
-    /// Absolute lifetime of a legacy session.
+    /// Absolute lifetime of a legacy session (MCP 2025-11-25 and older): after it clients start a new one. 720h is 30 days.
+    #[schemars(transform = rules::span("1m", "8760h", "720h"))]
     pub session_lifetime: Span,
 }
 
@@ -93,8 +120,9 @@ impl Default for Transport {
 /// Who may call.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+#[schemars(transform = rules::rule("has(self.anonymous)", "set `anonymous: {}` to let anyone call every tool"))]
 pub struct Auth {
-    /// Anyone may call every tool.
+    /// `{}`: anyone who can reach the Service may call every tool, also from outside the cluster.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub anonymous: Option<Anonymous>,
 }
@@ -113,9 +141,9 @@ pub struct NetworkPolicy {}
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default, deny_unknown_fields)]
 pub struct Logging {
-    /// The least severe level that is written.
+    /// The least severe level that is written: Error, Warn, Info, Debug or Trace.
     pub level: LogLevel,
-    /// Text for people, JSON for machines.
+    /// JSON, a line of it for each event, for machines; Text for people. Read when a shard starts.
     pub format: LogFormat,
 }
 

@@ -4,11 +4,13 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
+use crate::rules;
+
 /// What the operator sees and decided.
 #[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct McpClusterStatus {
-    /// The generation this status speaks of.
+    /// The generation of the resource this status speaks of.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub observed_generation: Option<i64>,
     /// Where clients connect.
@@ -16,20 +18,22 @@ pub struct McpClusterStatus {
     pub address: Option<Address>,
     /// Label selector of the shards, for the scale subresource.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 256))]
     pub selector: Option<String>,
-    /// Image of the shards.
+    /// Image of the shards: what `spec.image` became.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
     pub image: Option<String>,
     /// Shards that exist and are not draining.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,
-    /// Of these, ready.
+    /// Of these, the ready ones.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub ready_replicas: Option<i32>,
-    /// Of these, with the current template.
+    /// Of these, the ones with the current template.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub updated_replicas: Option<i32>,
-    /// Shards that are draining.
+    /// Shards that are draining: no new connections, the present ones end.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub draining_replicas: Option<i32>,
     /// Shards there should be.
@@ -49,9 +53,12 @@ pub struct McpClusterStatus {
     pub autoscaling: Option<AutoscalingStatus>,
     /// The shards that use most of their memory limit, five at most.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = rules::list(5))]
     pub hottest_shards: Vec<HotShard>,
-    /// Ready, Available, Progressing, AutoscalingActive, ScalingLimited, MemoryPressure, Draining, CatalogValid.
+    /// Ready, Available, Progressing, AutoscalingActive, ScalingLimited, MemoryPressure, Draining and CatalogValid. Reasons are API:
+    /// alerts match them. Messages are for people.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = rules::core(), transform = rules::conditions())]
     pub conditions: Vec<Condition>,
 }
 
@@ -60,6 +67,7 @@ pub struct McpClusterStatus {
 #[serde(rename_all = "camelCase")]
 pub struct Address {
     /// URL of the MCP endpoint.
+    #[schemars(length(max = 2048))]
     pub url: String,
 }
 
@@ -67,16 +75,17 @@ pub struct Address {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct LoadStatus {
-    /// Connections.
+    /// Connections of all shards.
     pub connections: i64,
-    /// Held streams.
+    /// Held event streams of all shards.
     pub streams: i64,
     /// Connections the present shards can hold.
     pub capacity: i64,
     /// Connections a shard is meant to hold: what the target became.
     pub target_per_replica: i64,
-    /// Learnt memory of one connection.
+    /// Learnt memory of one connection, as a quantity.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 32))]
     pub bytes_per_connection: Option<String>,
     /// Mean use of the memory limits, percent. Absent while no shard reports.
     #[serde(skip_serializing_if = "Option::is_none")]
@@ -91,6 +100,7 @@ pub struct LoadStatus {
 #[serde(rename_all = "camelCase", default)]
 pub struct CatalogStatus {
     /// First six digits of the published configuration's hash.
+    #[schemars(length(max = 64))]
     pub revision: String,
     /// Shards that serve it.
     pub shards: i32,
@@ -104,6 +114,7 @@ pub struct CatalogStatus {
     pub prompts: i32,
     /// Where entries came from.
     #[serde(skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = rules::list_map(&["name"], 32))]
     pub sources: Vec<SourceStatus>,
 }
 
@@ -111,7 +122,8 @@ pub struct CatalogStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct SourceStatus {
-    /// Of `spec.catalog.sources`.
+    /// Its name in `spec.catalog.sources`.
+    #[schemars(length(max = 64))]
     pub name: String,
     /// Tools it brought.
     pub tools: i32,
@@ -123,15 +135,17 @@ pub struct SourceStatus {
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase")]
 pub struct LastScale {
-    /// When.
+    /// When it was decided.
     pub time: Time,
     /// Shards before.
     pub from: i32,
     /// Shards after.
     pub to: i32,
     /// Connections, Memory, LowLoad, Bounds or Manual.
+    #[schemars(length(max = 64))]
     pub reason: String,
     /// The numbers, in words.
+    #[schemars(length(max = 1024))]
     pub message: String,
 }
 
@@ -154,13 +168,15 @@ pub struct AutoscalingStatus {
 #[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", default)]
 pub struct HotShard {
-    /// Pod name.
+    /// Name of its pod.
+    #[schemars(length(max = 253))]
     pub name: String,
     /// Its connections.
     pub connections: i64,
     /// Its use of the limit, percent.
     pub memory_percent: i32,
-    /// Where it runs.
+    /// Node it runs on.
     #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 253))]
     pub node_name: Option<String>,
 }
