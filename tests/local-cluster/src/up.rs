@@ -119,10 +119,11 @@ fn build(cluster: &mut Cluster, wish: &Wish) -> Result<()> {
 
 /// Pods can be made when their service account is there; and what a test asks for, it asks by name.
 fn wait_answering(cluster: &Cluster) -> Result<()> {
-    say("waiting for DNS and the default service account");
+    say("waiting for the default service account");
     cluster.until("the default service account", CONTROL_PLANE, &Part::CLUSTER, || {
         wait::succeeds(output(&mut cluster.kubectl(&["get", "serviceaccount", "default", "-n", "default"])))
     })?;
+    say("waiting for DNS");
     cluster.until("a Service's name resolved in the client namespace", CONTROL_PLANE, &Part::CLUSTER, || {
         wait::succeeds(resolve(cluster, "kubernetes.default.svc.cluster.local"))
     })?;
