@@ -2,21 +2,21 @@
 
 use std::sync::Arc;
 
-use mcp_crds::catalog::{self as authored, Role};
+use mcp_crds::catalog::{self as authored, ContentType, Role};
 use serde::{Serialize, Serializer};
 
 /// Text or Base64 that is shared with the catalog it comes from, not copied for each answer.
 #[derive(Clone, Debug, Default, PartialEq, Eq, Hash)]
 pub struct Text(Arc<str>);
 
-/// MCP `ContentBlock`.
+/// MCP `ContentBlock`; `T` is its texts: as authored, parsed as templates, or as sent.
 #[derive(Clone, Debug, PartialEq, Serialize)]
 #[serde(tag = "type", rename_all = "snake_case", rename_all_fields = "camelCase")]
-pub enum ContentBlock {
+pub enum ContentBlock<T = Text> {
     /// Plain text.
     Text {
         /// The text.
-        text: Text,
+        text: T,
         /// For whom it is.
         #[serde(skip_serializing_if = "Option::is_none")]
         annotations: Option<Annotations>,
@@ -24,9 +24,9 @@ pub enum ContentBlock {
     /// A picture.
     Image {
         /// Base64.
-        data: Text,
+        data: T,
         /// Media type.
-        mime_type: Text,
+        mime_type: T,
         /// For whom it is.
         #[serde(skip_serializing_if = "Option::is_none")]
         annotations: Option<Annotations>,
@@ -34,9 +34,9 @@ pub enum ContentBlock {
     /// A sound.
     Audio {
         /// Base64.
-        data: Text,
+        data: T,
         /// Media type.
-        mime_type: Text,
+        mime_type: T,
         /// For whom it is.
         #[serde(skip_serializing_if = "Option::is_none")]
         annotations: Option<Annotations>,
@@ -44,7 +44,7 @@ pub enum ContentBlock {
     /// A resource, embedded.
     Resource {
         /// Its contents.
-        resource: ResourceContents,
+        resource: ResourceContents<T>,
         /// For whom it is.
         #[serde(skip_serializing_if = "Option::is_none")]
         annotations: Option<Annotations>,
@@ -52,18 +52,18 @@ pub enum ContentBlock {
     /// A resource, named.
     ResourceLink {
         /// Where it is.
-        uri: Text,
+        uri: T,
         /// For programs.
-        name: Text,
+        name: T,
         /// For people.
         #[serde(skip_serializing_if = "Option::is_none")]
-        title: Option<Text>,
+        title: Option<T>,
         /// For the model.
         #[serde(skip_serializing_if = "Option::is_none")]
-        description: Option<Text>,
+        description: Option<T>,
         /// Media type.
         #[serde(skip_serializing_if = "Option::is_none")]
-        mime_type: Option<Text>,
+        mime_type: Option<T>,
         /// For whom it is.
         #[serde(skip_serializing_if = "Option::is_none")]
         annotations: Option<Annotations>,
@@ -73,25 +73,25 @@ pub enum ContentBlock {
 /// MCP `TextResourceContents` or `BlobResourceContents`.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub struct ResourceContents {
+pub struct ResourceContents<T = Text> {
     /// URI of the resource.
-    pub uri: Text,
+    pub uri: T,
     /// Media type.
     #[serde(skip_serializing_if = "Option::is_none")]
-    pub mime_type: Option<Text>,
+    pub mime_type: Option<T>,
     /// What is in it.
     #[serde(flatten)]
-    pub body: Body,
+    pub body: Body<T>,
 }
 
 /// What is in a resource.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize)]
 #[serde(rename_all = "camelCase")]
-pub enum Body {
+pub enum Body<T = Text> {
     /// Text.
-    Text(Text),
+    Text(T),
     /// Base64.
-    Blob(Text),
+    Blob(T),
 }
 
 /// MCP `Annotations`; `priority` is a number here, as on the wire.
@@ -125,10 +125,88 @@ pub enum InvalidContent {
     Priority(String),
 }
 
+// === impl ContentBlock ===
+
 impl ContentBlock {
     /// A block of plain text.
     pub fn text(text: impl Into<Text>) -> Self {
         Self::Text { text: text.into(), annotations: None }
+    }
+}
+
+impl<T> ContentBlock<T> {
+    /// The same block with other texts: `uri` makes those that are URIs, `text` all others.
+    pub fn map<U>(&self, text: impl Fn(&T) -> U, uri: impl Fn(&T) -> U) -> ContentBlock<U> {
+        match self {
+            Self::Text { text: said, annotations } => ContentBlock::Text { text: text(said), annotations: annotations.clone() },
+            Self::Image { data, mime_type, annotations } => {
+                ContentBlock::Image { data: text(data), mime_type: text(mime_type), annotations: annotations.clone() }
+            }
+            Self::Audio { data, mime_type, annotations } => {
+                ContentBlock::Audio { data: text(data), mime_type: text(mime_type), annotations: annotations.clone() }
+            }
+            Self::Resource { resource, annotations } => ContentBlock::Resource {
+                resource: ResourceContents {
+                    uri: uri(&resource.uri),
+                    mime_type: resource.mime_type.as_ref().map(&text),
+                    body: match &resource.body {
+                        Body::Text(said) => Body::Text(text(said)),
+                        Body::Blob(blob) => Body::Blob(text(blob)),
+                    },
+                },
+                annotations: annotations.clone(),
+            },
+            Self::ResourceLink { uri: link, name, title, description, mime_type, annotations } => ContentBlock::ResourceLink {
+                uri: uri(link),
+                name: text(name),
+                title: title.as_ref().map(&text),
+                description: description.as_ref().map(&text),
+                mime_type: mime_type.as_ref().map(&text),
+                annotations: annotations.clone(),
+            },
+        }
+    }
+}
+
+impl<'a> TryFrom<&'a authored::ContentBlock> for ContentBlock<&'a str> {
+    type Error = InvalidContent;
+
+    fn try_from(block: &'a authored::ContentBlock) -> Result<Self, InvalidContent> {
+        let annotations = block.annotations.as_ref().map(Annotations::try_from).transpose()?;
+        let kind = match block.kind {
+            ContentType::Text => "text",
+            ContentType::Image => "image",
+            ContentType::Audio => "audio",
+            ContentType::Resource => "resource",
+            ContentType::ResourceLink => "resource_link",
+        };
+        let need = |value: &'a Option<String>, field| value.as_deref().ok_or(InvalidContent::Missing { kind, field });
+        Ok(match block.kind {
+            ContentType::Text => Self::Text { text: need(&block.text, "text")?, annotations },
+            ContentType::Image => {
+                Self::Image { data: need(&block.data, "data")?, mime_type: need(&block.mime_type, "mimeType")?, annotations }
+            }
+            ContentType::Audio => {
+                Self::Audio { data: need(&block.data, "data")?, mime_type: need(&block.mime_type, "mimeType")?, annotations }
+            }
+            ContentType::Resource => {
+                let resource = block.resource.as_ref().ok_or(InvalidContent::Missing { kind, field: "resource" })?;
+                let body = match &resource.text {
+                    Some(text) => Body::Text(text.as_str()),
+                    None => Body::Blob(need(&resource.blob, "resource.text")?),
+                };
+                let resource = ResourceContents { uri: resource.uri.as_str(), mime_type: resource.mime_type.as_deref(), body };
+                Self::Resource { resource, annotations }
+            }
+            ContentType::ResourceLink => Self::ResourceLink {
+                uri: need(&block.uri, "uri")?,
+                name: need(&block.name, "name")?,
+                title: block.title.as_deref(),
+                description: block.description.as_deref(),
+                mime_type: block.mime_type.as_deref(),
+                annotations,
+            },
+        })
     }
 }
 
@@ -187,7 +265,7 @@ mod tests {
     fn blocks_carry_their_type_and_numbers_are_numbers() {
         let annotations = authored::Annotations { priority: Some("0.8".to_owned()), ..authored::Annotations::default() };
         let annotations = Annotations::try_from(&annotations).unwrap();
-        let link = ContentBlock::ResourceLink {
+        let link: ContentBlock = ContentBlock::ResourceLink {
             uri: "docs://a".into(),
             name: "a".into(),
             title: None,
@@ -205,9 +283,18 @@ mod tests {
 
     #[test]
     fn embedded_contents_are_text_or_blob() {
-        let contents = |body| ResourceContents { uri: "a://b".into(), mime_type: None, body };
+        let contents = |body: Body| ResourceContents { uri: "a://b".into(), mime_type: None, body };
         assert_eq!(json!(contents(Body::Text("t".into()))), json!({"uri": "a://b", "text": "t"}));
         assert_eq!(json!(contents(Body::Blob("Yg==".into()))), json!({"uri": "a://b", "blob": "Yg=="}));
+    }
+
+    #[test]
+    fn a_block_without_what_its_type_needs_is_refused() {
+        for kind in [ContentType::Text, ContentType::Image, ContentType::Audio, ContentType::Resource, ContentType::ResourceLink]
+        {
+            let block = authored::ContentBlock { kind, ..authored::ContentBlock::default() };
+            assert!(matches!(ContentBlock::try_from(&block), Err(InvalidContent::Missing { .. })), "{kind:?}");
+        }
     }
 
     #[test]

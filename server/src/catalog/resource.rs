@@ -1,0 +1,78 @@
+//! A resource: where its contents are.
+
+use http::StatusCode;
+use mcp_crds::catalog::{CompiledResource, Contents};
+use tokio::time::Instant;
+
+use super::{Means, chain};
+use crate::backend::CallError;
+use crate::backend::http::HttpResource;
+use crate::mcp::content::{Body, ResourceContents, Text};
+use crate::mcp::resources::ReadResourceResult;
+
+/// A resource, ready to be read.
+#[derive(Debug)]
+pub struct Resource {
+    source: Source,
+}
+
+#[derive(Debug)]
+enum Source {
+    Fixed(ResourceContents),
+    Http(Box<HttpResource>),
+}
+
+/// Why a resource could not be read. The texts are for the caller.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum ReadError {
+    /// The REST API says that it is not there: `-32602` from 2026-07-28 on, `-32002` before.
+    #[error("resource not found")]
+    NotFound,
+    /// The REST API, or the way to it, failed: `-32603`.
+    #[error("the resource cannot be read: {0}")]
+    Backend(CallError),
+}
+
+impl Resource {
+    pub(super) fn build(resource: &CompiledResource, means: &Means<'_>) -> Result<Self, String> {
+        let definition = &resource.definition;
+        let fixed = |body| {
+            let mime_type = definition.mime_type.as_deref().map(Text::from);
+            Source::Fixed(ResourceContents { uri: definition.uri.as_str().into(), mime_type, body })
+        };
+        let source = match &resource.contents {
+            Contents::Text(text) => fixed(Body::Text(text.as_str().into())),
+            Contents::Blob(blob) => fixed(Body::Blob(blob.as_str().into())),
+            Contents::Http(http) => {
+                let backend = means.backend(http.backend.as_deref())?;
+                let read = HttpResource::new(http, backend, definition, means.credentials.clone(), means.clients);
+                Source::Http(Box::new(read.map_err(|error| chain(&error))?))
+            }
+        };
+        Ok(Self { source })
+    }
+
+    /// Reads the contents, at the latest at the deadline.
+    ///
+    /// # Errors
+    /// When they come from a REST API and it, or the way to it, failed.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the call.
+    pub async fn read(&self, deadline: Instant) -> Result<ReadResourceResult, ReadError> {
+        let contents = match &self.source {
+            Source::Fixed(contents) => contents.clone(),
+            Source::Http(http) => http.read(deadline).await.map_err(ReadError::from)?,
+        };
+        Ok(ReadResourceResult { contents: vec![contents] })
+    }
+}
+
+impl From<CallError> for ReadError {
+    fn from(error: CallError) -> Self {
+        match error {
+            CallError::Status { status: StatusCode::NOT_FOUND | StatusCode::GONE, .. } => Self::NotFound,
+            error => Self::Backend(error),
+        }
+    }
+}

@@ -1,0 +1,92 @@
+//! A tool: its schemas and what answers it.
+
+use jsonschema::Validator;
+use mcp_crds::catalog::{Answer, CompiledTool, schema as json_schema};
+use serde_json::{Map, Value};
+use tokio::time::Instant;
+
+use super::schema::{self, InvalidArguments};
+use super::{Means, chain};
+use crate::backend::http::HttpTool;
+use crate::backend::template::Template;
+use crate::backend::{Backend, fixed};
+use crate::mcp::tools::CallToolResult;
+
+/// A tool, ready to be called.
+#[derive(Debug)]
+pub struct Tool {
+    name: String,
+    input: Validator,
+    output: Option<Validator>,
+    backend: Backend,
+}
+
+impl Tool {
+    pub(super) fn build(tool: &CompiledTool, means: &Means<'_>) -> Result<Self, String> {
+        let definition = &tool.definition;
+        let input = json_schema::compile(&definition.input_schema).map_err(|error| format!("inputSchema {error}"))?;
+        let output = definition.output_schema.as_ref().map(json_schema::compile).transpose();
+        let output = output.map_err(|error| format!("outputSchema {error}"))?;
+        let backend = match &tool.answer {
+            Answer::Static(answer) => Backend::Fixed(fixed::result(answer).map_err(|error| error.to_string())?),
+            Answer::Template(answer) => Backend::Template(Template::new(answer).map_err(|error| error.to_string())?),
+            Answer::Http(http) => {
+                let backend = means.backend(http.backend.as_deref())?;
+                let call = HttpTool::new(http, backend, output.is_some(), means.credentials.clone(), means.clients);
+                Backend::Http(Box::new(call.map_err(|error| chain(&error))?))
+            }
+        };
+        if let Backend::Fixed(result) = &backend
+            && let Err(why) = keeps_promise(output.as_ref(), result)
+        {
+            return Err(format!("its static answer breaks its output schema: {why}"));
+        }
+        Ok(Self { name: definition.name.clone(), input, output, backend })
+    }
+
+    /// Checks arguments against the input schema; absent ones are `{}`.
+    ///
+    /// # Errors
+    /// With the first violations and where they are.
+    pub fn check(&self, arguments: &Value) -> Result<(), InvalidArguments> {
+        schema::check(&self.input, arguments)
+    }
+
+    /// Answers one call, at the latest at the deadline, with arguments that passed [`Tool::check`].
+    ///
+    /// Whatever fails is a result with `isError` whose text is for the model (MCP, Error Handling). A result that breaks the
+    /// output schema is replaced by such an error.
+    ///
+    /// # Cancel safety
+    /// Dropping the future ends the call; what a REST API has done by then stays done.
+    pub async fn call(&self, arguments: Map<String, Value>, deadline: Instant) -> CallToolResult {
+        let result = match self.backend.call(&arguments, deadline).await {
+            Ok(result) => result,
+            Err(error) => return CallToolResult::error(error.to_string()),
+        };
+        match keeps_promise(self.output.as_ref(), &result) {
+            Ok(()) => result,
+            Err(why) => {
+                tracing::warn!(tool = %self.name, %why, "a result breaks its output schema");
+                CallToolResult::error(format!(
+                    "{} gave a result that breaks its own output schema ({why}), so it is withheld",
+                    self.name
+                ))
+            }
+        }
+    }
+}
+
+/// MCP, Output Schema: a result that is no error has structured content that matches.
+fn keeps_promise(schema: Option<&Validator>, result: &CallToolResult) -> Result<(), String> {
+    match (schema, &result.structured_content) {
+        (None, _) => Ok(()),
+        (Some(_), _) if result.is_error => Ok(()),
+        (Some(_), None) => Err("it has no structured content".to_owned()),
+        (Some(schema), Some(content)) => match schema.validate(content) {
+            Ok(()) => Ok(()),
+            // Where, and which rule; not the value, which is the backend's.
+            Err(error) => Err(format!("{} at {:?}", error.kind().keyword(), error.instance_path().as_str())),
+        },
+    }
+}
