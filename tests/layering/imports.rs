@@ -338,18 +338,24 @@ mod tests {
 
     #[test]
     fn comments_literals_and_tests_name_nothing() {
-        let source = r##"
+        let source = r#"
             //! tokio::spawn
             /* hyper::body /* nested */ */
-            const A: &str = "std::env::var"; const B: &str = r#"rand::rng "quoted""#; const C: char = '"';
+            const A: &str = "std::env::var"; const B: &str = r"rand::rng"; const C: char = '"';
             fn f<'a>(x: &'a str) {}
             #[cfg(test)]
             mod tests { use tokio::time; fn g() { std::env::args(); } }
             #[cfg(test)]
             mod more_tests;
             use kube::Client;
-        "##;
+        "#;
         assert_eq!(paths(source), ["kube::Client"]);
+    }
+
+    #[test]
+    fn a_raw_string_ends_at_its_own_hashes() {
+        let raw = ["r#", "\"a::b \" c::d\"#"].concat();
+        assert_eq!(paths(&format!("const A: &str = {raw}; use e::f;")), ["e::f"]);
     }
 
     #[test]

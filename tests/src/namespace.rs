@@ -18,7 +18,7 @@ use crate::wait::eventually;
 use crate::{apply, claim};
 
 /// No test takes longer; a test that would is stopped and explained like any other failure.
-const TEST_ENDS_WITHIN: Duration = Duration::from_secs(300);
+const TEST_ENDS_WITHIN: Duration = Duration::from_mins(5);
 
 /// A namespace of one test.
 #[derive(Clone)]

@@ -26,7 +26,7 @@ const MACHINE_LABEL: &str = "mcp-tests/machine";
 /// Label with the process of the run.
 const PROCESS_LABEL: &str = "mcp-tests/process";
 /// Namespaces end with their pods, and a pod may drain.
-const NAMESPACES_END_WITHIN: Duration = Duration::from_secs(120);
+const NAMESPACES_END_WITHIN: Duration = Duration::from_mins(2);
 
 /// One run of the tests on one cluster.
 pub struct Run {

@@ -57,6 +57,14 @@ impl Target {
         matches!(self, Self::Local { .. })
     }
 
+    /// In words, for the first line of a run.
+    pub fn describe(&self) -> String {
+        match self {
+            Self::Local { program } => format!("the local cluster of {}", program.display()),
+            Self::Context(name) => format!("context {name} of your kubeconfig"),
+        }
+    }
+
     /// A client of this cluster and of no other.
     ///
     /// # Errors

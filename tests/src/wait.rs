@@ -34,23 +34,6 @@ where
     Err(Failure::new(format!("within {within:?}, not seen: {what}. Last look: {last}")))
 }
 
-/// Looks for the whole of `during`, and fails as soon as `look` does: for claims that something does *not* happen.
-///
-/// # Errors
-/// The first failure of `look`.
-pub async fn throughout<F, Fut>(during: Duration, mut look: F) -> Outcome
-where
-    F: FnMut() -> Fut,
-    Fut: Future<Output = Outcome>,
-{
-    let deadline = Instant::now() + during;
-    while Instant::now() < deadline {
-        look().await?;
-        sleep(INTERVAL).await;
-    }
-    look().await
-}
-
 #[cfg(test)]
 mod tests {
     use super::*;
