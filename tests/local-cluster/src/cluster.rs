@@ -45,15 +45,12 @@ impl Cluster {
         self.record.process(part).map_or(Life::Dead, Identity::life)
     }
 
-    /// Whether any part lives.
-    pub(crate) fn is_alive(&self) -> bool {
-        self.record.processes.values().any(|process| process.life() != Life::Dead)
-    }
-
     /// Starts a part that is not running and puts it on record. Returns whether it had to be started.
     pub(crate) fn start(&mut self, part: Part) -> Result<bool> {
-        if self.life(part) != Life::Dead {
-            return Ok(false);
+        match self.life(part) {
+            Life::Running | Life::Paused => return Ok(false),
+            Life::Ending => self.wait_for_end(part)?,
+            Life::Dead => (),
         }
         let words = line(part, &self.state, &self.record.programs);
         let (program, args) = words.split_first().expect("a command line begins with a program");
@@ -90,6 +87,13 @@ impl Cluster {
         })
     }
 
+    fn wait_for_end(&self, part: Part) -> Result<()> {
+        wait::until(&format!("the end of {part}"), Duration::from_secs(10), || {
+            let life = self.life(part);
+            Ok(if life == Life::Dead { Poll::Ready(()) } else { Poll::Pending(format!("{life:?}")) })
+        })
+    }
+
     pub(crate) fn no_such_part(&self, part: Part) -> Error {
         let known = self.record.parts().iter().map(ToString::to_string).collect::<Vec<_>>().join(", ");
         Error::Refused(format!("this cluster has no {part}; it has {known}"))
@@ -122,7 +126,7 @@ impl Cluster {
         parts: &[Part],
         mut condition: impl FnMut() -> Poll<T>,
     ) -> Result<T> {
-        wait::until(what, limit, || match parts.iter().find(|part| self.life(**part) == Life::Dead) {
+        wait::until(what, limit, || match parts.iter().find(|part| matches!(self.life(**part), Life::Dead | Life::Ending)) {
             Some(part) => Err(self.died(*part)),
             None => Ok(condition()),
         })

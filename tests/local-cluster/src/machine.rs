@@ -5,14 +5,16 @@ use std::fs::{self, File, OpenOptions};
 use std::io::{Read as _, Seek as _, Write as _};
 use std::os::unix::fs::MetadataExt as _;
 use std::path::{Path, PathBuf};
+use std::time::Duration;
 
 use nix::errno::Errno;
 use nix::fcntl::{Flock, FlockArg};
 use serde::{Deserialize, Serialize};
 
-use crate::cgroup::{self, Hierarchies};
 use crate::error::{At, Error, Result, Step};
 use crate::progress::say;
+use crate::state::State;
+use crate::wait::{self, Poll};
 
 const RECORD: &str = "/run/local-cluster.json";
 /// Where the nodes' mount namespaces are kept: a mount of its own, because one that is shared with
@@ -80,15 +82,22 @@ impl Machine {
     /// Refuses if another state folder's cluster lives on this machine.
     pub(crate) fn refuse_foreign(&mut self, state: &Path) -> Result<()> {
         match self.holder()? {
-            Some(holder) if holder != state && alive()? => Err(foreign(&holder)),
+            Some(holder) if holder != state && is_alive(&holder) => Err(foreign(&holder)),
             Some(_) | None => Ok(()),
         }
     }
 }
 
-/// Whether any process of a cluster lives on this machine.
-pub(crate) fn alive() -> Result<bool> {
-    Ok(!Hierarchies::mounted()?.processes(cgroup::ROOT).is_empty())
+/// Whether a part of the cluster in this state folder lives, and goes on to: those that were killed a
+/// moment ago are given one to end in. A cluster whose record is gone, or cannot be read, cannot be used
+/// either: it holds nothing.
+fn is_alive(holder: &Path) -> bool {
+    let ended = wait::until("the end of the holder", Duration::from_millis(500), || {
+        let record = State::at(holder.to_owned()).and_then(|state| state.load());
+        let lives = record.is_ok_and(|record| record.is_alive());
+        Ok(if lives { Poll::Pending("it lives".into()) } else { Poll::Ready(()) })
+    });
+    ended.is_err()
 }
 
 /// The state folder on record, without the lock: for commands that only look.

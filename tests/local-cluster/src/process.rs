@@ -25,6 +25,8 @@ pub(crate) enum Life {
     Running,
     /// Stopped by SIGSTOP.
     Paused,
+    /// Killed, and about to be gone: it may still hold its port and its files.
+    Ending,
     /// Ended, whether or not its parent has noticed.
     Dead,
 }
@@ -46,12 +48,13 @@ impl Identity {
 
     fn judge(&self, stat: &Stat, cmdline: &[u8]) -> Life {
         // The command line goes with the memory, before the last thread does.
-        let ending = stat.state == 'Z' && cmdline.is_empty();
+        let ending = cmdline.is_empty() || stat.state == 'Z';
         if stat.start != self.start || !(ending || mentions(cmdline, &self.program)) {
             return Life::Dead;
         }
         match stat.state {
             _ if stat.is_over() => Life::Dead,
+            _ if ending => Life::Ending,
             'T' => Life::Paused,
             _ => Life::Running,
         }
@@ -153,7 +156,7 @@ mod tests {
         let at = |state, threads| etcd().judge(&Stat { state, threads, start: 123_456 }, b"etcd\0");
         assert_eq!(at('T', 9), Life::Paused);
         assert_eq!(at('D', 9), Life::Running);
-        assert_eq!(at('Z', 9), Life::Running);
+        assert_eq!(at('Z', 9), Life::Ending);
         assert_eq!(at('Z', 1), Life::Dead);
     }
 

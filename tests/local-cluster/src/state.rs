@@ -9,7 +9,7 @@ use serde::{Deserialize, Serialize};
 use crate::error::{At, Error, Result};
 use crate::part::Part;
 use crate::plan::NodeName;
-use crate::process::Identity;
+use crate::process::{Identity, Life};
 
 /// Marks a folder as ours: `down` removes no folder without it.
 const MARKER: &str = ".local-cluster";
@@ -188,6 +188,11 @@ impl Record {
     pub(crate) fn parts(&self) -> Vec<Part> {
         let of_nodes = self.nodes.iter().flat_map(|node| Part::of_node(node.name));
         Part::CLUSTER.into_iter().chain(of_nodes).collect()
+    }
+
+    /// Whether any part lives. Containers may, without any: they are no cluster.
+    pub(crate) fn is_alive(&self) -> bool {
+        self.processes.values().any(|process| matches!(process.life(), Life::Running | Life::Paused))
     }
 
     pub(crate) fn process(&self, part: Part) -> Option<&Identity> {

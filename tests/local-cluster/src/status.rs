@@ -21,11 +21,12 @@ pub(crate) fn table(cluster: &Cluster) -> Result<(String, bool)> {
         let state = match life {
             Life::Running => "running",
             Life::Paused => "paused",
+            Life::Ending => "ending",
             Life::Dead => "dead",
         };
         let pid = match (life, cluster.record.process(part)) {
             (Life::Running | Life::Paused, Some(process)) => process.pid.to_string(),
-            (Life::Dead, _) | (_, None) => "-".into(),
+            (Life::Dead | Life::Ending, _) | (_, None) => "-".into(),
         };
         add(&mut text, format_args!("{:<24}{state:<10}{pid}", part.to_string()));
     }

@@ -8,7 +8,7 @@ use crate::certs::{self, Authority, Subject};
 use crate::cgroup::{self, Hierarchies};
 use crate::cluster::Cluster;
 use crate::command::{client_place, config_file, kubeconfig};
-use crate::error::Result;
+use crate::error::{Error, Result};
 use crate::machine::Machine;
 use crate::part::Part;
 use crate::plan::{CLIENT_SOURCES, Netns, NodeName};
@@ -37,9 +37,13 @@ pub(crate) fn up(state: State, workspace: &Path, cache: &Path, wish: &Wish) -> R
     let mut machine = Machine::lock()?;
     machine.refuse_foreign(state.dir())?;
     let record = state.load().unwrap_or_default();
-    let cluster = Cluster { state, record };
-    if cluster.record.complete && cluster.is_alive() {
-        return repair(cluster, wish);
+    let mut cluster = Cluster { state, record };
+    if cluster.record.complete && cluster.record.is_alive() {
+        match repair(&mut cluster, wish) {
+            // What lived a moment ago was being killed: there is nothing to repair.
+            Err(Error::Died { .. }) if !cluster.record.is_alive() => (),
+            result => return result,
+        }
     }
     if let Some(holder) = machine.holder()? {
         say(&format!("removing what a cluster that ended left: {}", holder.display()));
@@ -55,7 +59,7 @@ pub(crate) fn up(state: State, workspace: &Path, cache: &Path, wish: &Wish) -> R
 }
 
 /// A second `up`: starts what does not run, and changes nothing else.
-fn repair(mut cluster: Cluster, wish: &Wish) -> Result<()> {
+fn repair(cluster: &mut Cluster, wish: &Wish) -> Result<()> {
     let nodes = cluster.record.nodes.len();
     say(&format!("already up, with {nodes} node{}", if nodes == 1 { "" } else { "s" }));
     if usize::from(wish.nodes) > nodes {
@@ -66,16 +70,16 @@ fn repair(mut cluster: Cluster, wish: &Wish) -> Result<()> {
             say(&format!("started {part}"));
         }
         if part == Part::Apiserver {
-            wait_api_server(&cluster)?;
+            wait_api_server(cluster)?;
         }
     }
     for name in cluster.record.node_names() {
-        if Part::of_node(name).into_iter().any(|part| cluster.life(part) == Life::Dead) {
+        if Part::of_node(name).into_iter().any(|part| matches!(cluster.life(part), Life::Dead | Life::Ending)) {
             say(&format!("starting {name}"));
-            node::start(&mut cluster, name)?;
+            node::start(cluster, name)?;
         }
     }
-    wait_answering(&cluster)
+    wait_answering(cluster)
 }
 
 fn build(cluster: &mut Cluster, wish: &Wish) -> Result<()> {
