@@ -62,6 +62,9 @@ const OPERATOR_EDGE: &[&str] = &[
     "crate::telemetry",
 ];
 
+/// The operator's judgement: each file is one step and knows no other.
+const OPERATOR_CORE: &[&str] = &["crate::scale", "crate::rollout", "crate::desired", "crate::flip", "crate::status"];
+
 const WALLS: &[Wall] = &[
     Wall { because: "operator and server meet only in crds", files: &["operator/src", "crds/src"], never: &["mcp_server"] },
     Wall { because: "operator and server meet only in crds", files: &["server/src", "crds/src"], never: &["mcp_operator"] },
@@ -70,10 +73,12 @@ const WALLS: &[Wall] = &[
         because: "vocabulary and judgement are pure: time and randomness are arguments",
         files: &[
             "operator/src/names",
+            "operator/src/words",
             "operator/src/stages",
             "operator/src/scale",
             "operator/src/rollout",
             "operator/src/desired",
+            "operator/src/flip",
             "operator/src/status",
         ],
         never: EDGES,
@@ -82,43 +87,67 @@ const WALLS: &[Wall] = &[
         because: "the core does not know the edge, nor the order of the steps",
         files: &[
             "operator/src/names",
+            "operator/src/words",
             "operator/src/stages",
             "operator/src/scale",
             "operator/src/rollout",
             "operator/src/desired",
+            "operator/src/flip",
             "operator/src/status",
         ],
         never: OPERATOR_EDGE,
     },
     Wall {
         because: "the vocabulary comes before every judgement",
-        files: &["operator/src/names", "operator/src/stages"],
-        never: &["crate::scale", "crate::rollout", "crate::desired", "crate::status"],
+        files: &["operator/src/names", "operator/src/words", "operator/src/stages"],
+        never: OPERATOR_CORE,
     },
     Wall {
         because: "only reconcile knows the order of the steps",
         files: &["operator/src/scale"],
-        never: &["crate::rollout", "crate::desired", "crate::status"],
+        never: &["crate::rollout", "crate::desired", "crate::flip", "crate::status"],
     },
     Wall {
         because: "only reconcile knows the order of the steps",
         files: &["operator/src/rollout"],
-        never: &["crate::scale", "crate::desired", "crate::status"],
+        never: &["crate::scale", "crate::desired", "crate::flip", "crate::status"],
     },
     Wall {
         because: "only reconcile knows the order of the steps",
         files: &["operator/src/desired"],
-        never: &["crate::scale", "crate::rollout", "crate::status"],
+        never: &["crate::scale", "crate::rollout", "crate::flip", "crate::status"],
     },
     Wall {
         because: "only reconcile knows the order of the steps",
         files: &["operator/src/status"],
-        never: &["crate::scale", "crate::rollout", "crate::desired"],
+        never: &["crate::scale", "crate::rollout", "crate::desired", "crate::flip"],
+    },
+    Wall {
+        because: "only reconcile knows the order of the steps",
+        files: &["operator/src/flip"],
+        never: &["crate::scale", "crate::rollout", "crate::desired", "crate::status"],
     },
     Wall {
         because: "the edge moves bytes and judges nothing",
-        files: &["operator/src/observe", "operator/src/apply", "operator/src/events", "operator/src/shards"],
-        never: &["crate::scale", "crate::rollout", "crate::desired", "crate::status", "crate::reconcile", "crate::controller"],
+        files: &[
+            "operator/src/observe",
+            "operator/src/apply",
+            "operator/src/events",
+            "operator/src/references",
+            "operator/src/shards",
+        ],
+        never: OPERATOR_CORE,
+    },
+    Wall {
+        because: "only reconcile knows the order of the steps",
+        files: &[
+            "operator/src/observe",
+            "operator/src/apply",
+            "operator/src/events",
+            "operator/src/references",
+            "operator/src/shards",
+        ],
+        never: &["crate::reconcile", "crate::controller"],
     },
     Wall {
         because: "protocol and handlers know no transport",
