@@ -9,14 +9,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::stages::{
-    Decision, DeleteReason, DeleteStep, DrainReason, DrainStep, Observed, ObservedShard, Plan, Rollout, ShardState, elapsed,
+    Decision, DeleteReason, DeleteStep, DrainReason, DrainStep, MAX_SURGE, Observed, ObservedShard, Plan, Rollout, ShardState,
+    elapsed,
 };
 
 /// A drained shard lives at least this long after its drain began: endpoints lag, and until they follow new connections
 /// still arrive and are answered.
 const DRAIN_SETTLES: Duration = Duration::from_secs(10);
-/// Pods a rollout may have beyond the desired ones.
-const MAX_SURGE: usize = 1;
+const SURGE: usize = MAX_SURGE as usize;
 
 /// What to do with the pods of a cluster.
 pub fn plan(observed: &Observed, decision: &Decision, now: Timestamp) -> Plan {
@@ -106,7 +106,7 @@ impl<'a> View<'a> {
             return 0;
         }
         let lost = self.in_state(|state| state == ShardState::Lost).filter(|shard| shard.terminating.is_none()).count();
-        let most = self.desired().saturating_mul(2).saturating_add(MAX_SURGE);
+        let most = self.desired().saturating_mul(2).saturating_add(SURGE);
         missing.min(most.saturating_sub(lost + self.active().count()))
     }
 
@@ -193,7 +193,7 @@ impl<'a> View<'a> {
         }
         let staying = self.active().filter(|shard| plan.drain.iter().all(|step| step.pod.uid != shard.uid)).count();
         if staying <= self.desired() {
-            plan.create = self.free_indexes(if self.observed.has_configuration() { MAX_SURGE } else { 0 });
+            plan.create = self.free_indexes(if self.observed.has_configuration() { SURGE } else { 0 });
         } else if !self.serves(first) || self.serving() > self.desired() {
             self.take_away(plan, first, DrainReason::Rollout);
         }

@@ -18,6 +18,9 @@ use mcp_crds::cluster::{LastScale, SourceStatus};
 
 pub use shard::*;
 
+/// Pods a rollout may have beyond the desired ones.
+pub const MAX_SURGE: u32 = 1;
+
 /// Everything one pass knows about a cluster.
 #[derive(Clone, Debug)]
 pub struct Observed {

@@ -1,0 +1,174 @@
+//! Which shards there are, and what each of them counts for.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use mcp_crds::load::LoadReport;
+
+use super::history::History;
+use super::policy::Policy;
+use crate::stages::{Census, DrainReason, MAX_SURGE, Observed, ObservedShard, ShardState, elapsed};
+
+/// Memory that stays this long without load is leaked, and the shard is poisoned.
+const POISONED_AFTER: std::time::Duration = std::time::Duration::from_mins(10);
+/// More of anything than one process can have: a report that says so makes no sense.
+const MOST_COUNT: u64 = 1 << 32;
+/// More memory than one process can have.
+const MOST_BYTES: u64 = 1 << 50;
+
+/// One pod in the sums.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Member<'a> {
+    pub(super) shard: &'a ObservedShard,
+    pub(super) state: ShardState,
+    /// The last report, if it makes sense.
+    pub(super) report: Option<&'a LoadReport>,
+    /// Load in the last report that made sense.
+    pub(super) load: u64,
+    pub(super) waiting: u64,
+    pub(super) is_surge: bool,
+    pub(super) is_poisoned: bool,
+    /// Poisoned, or perhaps soon: no evidence of what load costs.
+    pub(super) is_suspect: bool,
+    /// The one poisoned shard that is being replaced.
+    pub(super) is_recycled: bool,
+    pub(super) is_outdated: bool,
+}
+
+/// All pods, by index.
+#[derive(Clone, Debug)]
+pub(super) struct Members<'a> {
+    pub(super) all: Vec<Member<'a>>,
+}
+
+/// Whether the numbers of a report can be true.
+pub(super) fn is_plausible(report: &LoadReport) -> bool {
+    [report.connections, report.streams, report.in_flight, report.hard_cap].into_iter().all(|count| count <= MOST_COUNT)
+        && [report.working_set_bytes, report.base_bytes, report.limit_bytes].into_iter().all(|bytes| bytes <= MOST_BYTES)
+}
+
+impl<'a> Members<'a> {
+    /// Takes the census, and lets the history learn from it. `current` is the size that counts as reached: what active
+    /// shards there are beyond it during a rollout is surge.
+    pub(super) fn take(observed: &'a Observed, policy: &Policy, history: &mut History, now: Timestamp) -> Self {
+        let mut shards: Vec<_> = observed.shards.iter().collect();
+        shards.sort_by_key(|shard| shard.index);
+        let with_state: Vec<_> = shards
+            .into_iter()
+            .map(|shard| {
+                let state = observed.state(shard, now);
+                let report = shard.report.as_ref().map(|received| &received.report).filter(|report| is_plausible(report));
+                // A report that makes no sense says nothing.
+                let state = if state == ShardState::Fresh && report.is_none() { ShardState::Silent } else { state };
+                (shard, state, report)
+            })
+            .collect();
+        history.learn(with_state.iter().copied(), now);
+        let all = with_state
+            .into_iter()
+            .map(|(shard, state, report)| {
+                let seen = history.seen.get(&shard.uid).cloned().unwrap_or_default();
+                let suspect_for = seen.idle_hot_since.map(|since| elapsed(since, now));
+                Member {
+                    shard,
+                    state,
+                    report,
+                    load: seen.load,
+                    waiting: seen.waiting,
+                    is_surge: false,
+                    is_poisoned: state == ShardState::Fresh && suspect_for.is_some_and(|time| time >= POISONED_AFTER),
+                    is_suspect: suspect_for.is_some(),
+                    is_recycled: false,
+                    is_outdated: observed.is_outdated(shard),
+                }
+            })
+            .collect();
+        let mut members = Self { all };
+        members.mark_recycled(history);
+        members.mark_surge(policy, history);
+        members
+    }
+
+    /// One poisoned shard at a time is replaced, the one that has been so for longest; not while another drains for that.
+    fn mark_recycled(&mut self, history: &History) {
+        let is_recycling = self
+            .all
+            .iter()
+            .any(|m| m.state == ShardState::Draining && m.shard.draining.is_some_and(|d| d.reason == Some(DrainReason::Recycle)));
+        if is_recycling || self.is_rolling() {
+            return;
+        }
+        let since = |member: &Member<'_>| history.seen.get(&member.shard.uid).and_then(|seen| seen.idle_hot_since);
+        let first = self.all.iter_mut().filter(|m| m.is_poisoned).min_by_key(|m| (since(m), m.shard.index));
+        if let Some(member) = first {
+            member.is_recycled = true;
+        }
+    }
+
+    /// During a rollout, active shards beyond the size, the newest of the current template, are its surge.
+    fn mark_surge(&mut self, policy: &Policy, history: &History) {
+        if !self.all.iter().any(|m| m.state.is_active() && m.is_outdated) {
+            return;
+        }
+        let active = self.active().count();
+        let size = policy.fixed().or(history.desired.map(|desired| policy.bound(desired)));
+        let size = size.and_then(|size| usize::try_from(size).ok()).unwrap_or(active);
+        let surge = active.saturating_sub(size).min(MAX_SURGE as usize);
+        let mut newest: Vec<_> =
+            self.all.iter_mut().filter(|m| m.state.is_active() && !m.is_recycled && !m.is_outdated).collect();
+        newest.sort_by_key(|m| std::cmp::Reverse((m.shard.created, m.shard.index)));
+        for member in newest.into_iter().take(surge) {
+            member.is_surge = true;
+        }
+    }
+
+    /// Shards that count as desired ones, surge included.
+    pub(super) fn active(&self) -> impl Iterator<Item = &Member<'a>> {
+        self.all.iter().filter(|m| m.state.is_active() && !m.is_recycled)
+    }
+
+    /// cur: the active shards without surge.
+    pub(super) fn current(&self) -> u32 {
+        u32::try_from(self.active().filter(|m| !m.is_surge).count()).unwrap_or(u32::MAX)
+    }
+
+    /// Whether shards are being replaced for their template.
+    pub(super) fn is_rolling(&self) -> bool {
+        self.all.iter().any(|m| {
+            (m.state.is_active() && m.is_outdated)
+                || (m.state == ShardState::Draining && m.shard.draining.is_some_and(|d| d.reason == Some(DrainReason::Rollout)))
+        })
+    }
+
+    /// Shards that report and are not poisoned.
+    pub(super) fn fresh(&self) -> impl Iterator<Item = &Member<'a>> {
+        self.all.iter().filter(|m| m.state == ShardState::Fresh && !m.is_poisoned)
+    }
+
+    /// Shards in a state.
+    pub(super) fn in_state(&self, state: ShardState) -> impl Iterator<Item = &Member<'a>> {
+        self.all.iter().filter(move |m| m.state == state)
+    }
+
+    /// Ready shards that have not been heard, or not lately.
+    pub(super) fn unheard(&self) -> impl Iterator<Item = &Member<'a>> {
+        self.all.iter().filter(|m| m.state == ShardState::Silent || (m.state == ShardState::Pending && m.shard.was_ready()))
+    }
+
+    /// Shards whose last report makes no sense.
+    pub(super) fn invalid(&self) -> impl Iterator<Item = &Member<'a>> {
+        self.all.iter().filter(|m| m.state.is_active() && m.report.is_none() && m.shard.report.is_some())
+    }
+
+    /// For the reader of the decision.
+    pub(super) fn summary(&self) -> Census {
+        let names = |wanted: fn(&Member<'_>) -> bool| -> BTreeSet<String> {
+            self.all.iter().filter(|m| wanted(m)).map(|m| m.shard.name.clone()).collect()
+        };
+        Census {
+            states: self.all.iter().map(|m| (m.shard.name.clone(), m.state)).collect(),
+            surge: names(|m| m.is_surge),
+            poisoned: names(|m| m.is_poisoned),
+        }
+    }
+}
