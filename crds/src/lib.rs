@@ -14,14 +14,17 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 pub mod catalog;
+pub mod check;
 pub mod cluster;
 mod configure;
 pub mod control;
 pub mod duration;
 pub mod load;
+pub mod manifest;
 pub mod quantity;
 mod rules;
 pub mod shard;
+pub mod yaml;
 
 pub use cluster::{McpCluster, McpClusterSpec, McpClusterStatus};
 pub use configure::{pack, shard_config};

@@ -84,18 +84,15 @@ pub fn config_maps(catalog: &Catalog, known: &BTreeMap<String, ConfigMapData>) -
     for source in &catalog.sources {
         let Some(reference) = &source.config_map_key_ref else { continue };
         names.insert(reference.name.clone());
-        if let Some(text) = known.get(&reference.name).and_then(|data| data.text.get(&reference.key))
-            && let Ok(entries) = SourceText::read(text)
-        {
-            names.extend(references(&entries.catalog));
+        if let Some(text) = known.get(&reference.name).and_then(|data| data.text.get(&reference.key)) {
+            names.extend(source::references(text));
         }
     }
-    names.extend(references(catalog));
+    for resource in &catalog.resources {
+        let reference = resource.fixed.as_ref().and_then(|fixed| fixed.config_map_key_ref.as_ref());
+        names.extend(reference.map(|reference| reference.name.clone()));
+    }
     names
-}
-
-fn references(catalog: &Catalog) -> impl Iterator<Item = String> {
-    catalog.resources.iter().filter_map(|resource| Some(resource.fixed.as_ref()?.config_map_key_ref.as_ref()?.name.clone()))
 }
 
 /// Compiles a catalog.

@@ -156,6 +156,14 @@ impl Path {
         path
     }
 
+    /// One more step.
+    #[must_use]
+    pub fn step(&self, step: Step) -> Self {
+        let mut path = self.clone();
+        path.0.push(step);
+        path
+    }
+
     /// Its steps, from the root.
     pub fn steps(&self) -> &[Step] {
         &self.0

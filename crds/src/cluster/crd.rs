@@ -17,6 +17,7 @@ use schemars::generate::SchemaSettings;
 use serde_json::{Map, Value, json};
 
 use super::McpCluster;
+use crate::check::Schema;
 
 /// The CustomResourceDefinition of [`McpCluster`].
 ///
@@ -24,7 +25,8 @@ use super::McpCluster;
 /// Never: it is generated from types, and tests generate it.
 pub fn crd() -> CustomResourceDefinition {
     let mut crd = McpCluster::crd();
-    let schema: JSONSchemaProps = serde_json::from_value(schema().clone()).expect("a structural schema is JSONSchemaProps");
+    let schema: JSONSchemaProps =
+        serde_json::from_value(schema().value().clone()).expect("a structural schema is JSONSchemaProps");
     for version in &mut crd.spec.versions {
         version.schema = Some(CustomResourceValidation { open_api_v3_schema: Some(schema.clone()) });
     }
@@ -39,9 +41,9 @@ pub fn crd_yaml() -> String {
     serde_yaml::to_string(&crd()).expect("a CustomResourceDefinition serializes")
 }
 
-/// The schema of a whole [`McpCluster`], as the API server reads it.
-pub fn schema() -> &'static Value {
-    static SCHEMA: LazyLock<Value> = LazyLock::new(|| {
+/// The schema of a whole [`McpCluster`], as the API server reads it, with its rules compiled.
+pub fn schema() -> &'static Schema {
+    static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
         let generator = SchemaSettings::draft2020_12()
             .with(|settings| {
                 settings.inline_subschemas = true;
@@ -50,17 +52,9 @@ pub fn schema() -> &'static Value {
             .into_generator();
         let mut schema = generator.into_root_schema_for::<McpCluster>().to_value();
         structural(&mut schema);
-        schema
+        Schema::new(schema)
     });
     &SCHEMA
-}
-
-/// The schema of `spec.catalog`, which is also that of the text of a source.
-///
-/// # Panics
-/// Never: the field exists.
-pub fn catalog_schema() -> &'static Value {
-    schema().pointer("/properties/spec/properties/catalog").expect("spec.catalog exists")
 }
 
 /// Rewrites a JSON Schema into the structural subset: no null, no unions, enums without variants' descriptions.

@@ -12,7 +12,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use autoscaling::*;
-pub use crd::{catalog_schema, crd, crd_yaml, schema};
+pub use crd::{crd, crd_yaml, schema};
 pub use pod::*;
 pub use settings::*;
 pub use status::*;
