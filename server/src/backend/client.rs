@@ -4,7 +4,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::future::Future;
 use std::io;
-use std::net::{IpAddr, SocketAddr};
+use std::net::{IpAddr, SocketAddr, ToSocketAddrs as _};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, PoisonError, Weak};
 use std::time::Duration;
@@ -16,6 +16,9 @@ use reqwest::redirect::Policy;
 use rustls::RootCertStore;
 use rustls::pki_types::CertificateDer;
 
+use tokio::sync::Semaphore;
+
+use super::budget::Budget;
 use super::gate::Gate;
 use super::metrics::Metrics;
 
@@ -28,12 +31,19 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(45);
 /// The most fields in the head of an answer.
 const MAX_RESPONSE_HEADERS: usize = 128;
 
+/// Names looked up at one time. A lookup holds a thread and cannot be called off: without a bound, a dead DNS server would
+/// collect hundreds of them.
+const MAX_LOOKUPS: usize = 16;
+/// Bytes of answers held at one time, all backends together: an eighth of a small shard (512Mi).
+const MAX_ANSWER_BYTES: usize = 64 << 20;
+
 /// What calls share, across generations of the catalog: connections, bounds and metrics.
 #[derive(Debug)]
 pub struct Clients {
     http: reqwest::Client,
     metrics: Metrics,
     gates: Mutex<HashMap<String, Weak<Gate>>>,
+    answers: Arc<Budget>,
 }
 
 /// Why no client could be made.
@@ -80,7 +90,8 @@ impl Clients {
     /// # Errors
     /// When the TLS library cannot be set up.
     pub fn new(roots: impl IntoIterator<Item = CertificateDer<'static>>) -> Result<Self, InvalidRoots> {
-        Self::with_lookup(roots, Arc::new(|name| Box::pin(system_lookup(name))))
+        let lookups = Arc::new(Semaphore::new(MAX_LOOKUPS));
+        Self::with_lookup(roots, Arc::new(move |name| Box::pin(system_lookup(lookups.clone(), name))))
     }
 
     pub(super) fn with_lookup(
@@ -100,7 +111,7 @@ impl Clients {
             .http1_max_headers(MAX_RESPONSE_HEADERS)
             .build()
             .map_err(|error| InvalidRoots(error.into()))?;
-        Ok(Self { http, metrics: Metrics::default(), gates: Mutex::default() })
+        Ok(Self { http, metrics: Metrics::default(), gates: Mutex::default(), answers: Budget::new(MAX_ANSWER_BYTES) })
     }
 
     /// Mounts the metrics of all backends; once for each registry.
@@ -110,6 +121,11 @@ impl Clients {
 
     pub(super) fn http(&self) -> &reqwest::Client {
         &self.http
+    }
+
+    /// Bytes of answers that may be held.
+    pub(super) fn answers(&self) -> &Arc<Budget> {
+        &self.answers
     }
 
     /// The gate of a backend: the one in use when its limit is unchanged, so that a new catalog does not double it.
@@ -139,8 +155,14 @@ fn tls(roots: impl IntoIterator<Item = CertificateDer<'static>>) -> Result<rustl
     Ok(config)
 }
 
-async fn system_lookup(name: String) -> io::Result<Vec<IpAddr>> {
-    Ok(tokio::net::lookup_host((name, 0)).await?.map(|address| address.ip()).collect())
+async fn system_lookup(lookups: Arc<Semaphore>, name: String) -> io::Result<Vec<IpAddr>> {
+    let permit = lookups.acquire_owned().await.map_err(io::Error::other)?;
+    let lookup = move || {
+        let found = (name.as_str(), 0).to_socket_addrs().map(|found| found.map(|address| address.ip()).collect());
+        drop(permit);
+        found
+    };
+    tokio::task::spawn_blocking(lookup).await?
 }
 
 // === impl Guard ===

@@ -19,6 +19,12 @@ pub enum CallError {
         /// Calls at one time.
         limit: usize,
     },
+    /// The shard holds as many bytes of answers as it may.
+    #[error("{backend} was not read: this server is holding as much as it can; try again in a few seconds")]
+    Full {
+        /// How callers know it.
+        backend: String,
+    },
     /// A credential is not there, or cannot be sent.
     #[error("{backend} cannot be called: key {key} of Secret {secret} {problem}")]
     Credential {
@@ -114,7 +120,7 @@ pub enum CallError {
 pub enum ErrorKind {
     /// Arguments that make no URL.
     Arguments,
-    /// Too many calls at one time.
+    /// Too many calls, or bytes of answers, at one time.
     Busy,
     /// A credential that is missing or cannot be sent.
     Credential,
@@ -163,11 +169,16 @@ impl ErrorKind {
 }
 
 impl CallError {
+    /// Whether the REST API said that there is no such thing.
+    pub fn is_not_found(&self) -> bool {
+        matches!(self, Self::Status { status: StatusCode::NOT_FOUND | StatusCode::GONE, .. })
+    }
+
     /// Its kind.
     pub fn kind(&self) -> ErrorKind {
         match self {
             Self::Arguments(_) => ErrorKind::Arguments,
-            Self::Busy { .. } => ErrorKind::Busy,
+            Self::Busy { .. } | Self::Full { .. } => ErrorKind::Busy,
             Self::Credential { .. } => ErrorKind::Credential,
             Self::ForbiddenAddress { .. } | Self::Connect { .. } => ErrorKind::Connect,
             Self::Timeout { .. } => ErrorKind::Timeout,

@@ -9,6 +9,7 @@
 //! A failed call is a value the model can read: [`CallError`] has a text for callers, which names no address, no header
 //! and no credential, and a kind for metrics.
 
+mod budget;
 pub mod client;
 pub mod credentials;
 mod error;

@@ -219,18 +219,18 @@ fn entries<'a, A, B>(
     build: impl Fn(&'a A) -> Result<B, String>,
     problems: &mut Vec<String>,
 ) -> HashMap<String, Arc<B>> {
-    let mut built = HashMap::with_capacity(authored.len());
+    let mut by_key = HashMap::with_capacity(authored.len());
     for entry in authored {
         match build(entry) {
-            Ok(entry_built) => {
-                if built.insert(key(entry).clone(), Arc::new(entry_built)).is_some() {
+            Ok(ready) => {
+                if by_key.insert(key(entry).clone(), Arc::new(ready)).is_some() {
                     problems.push(format!("{kind} {} is there twice", key(entry)));
                 }
             }
             Err(reason) => problems.push(format!("{kind} {}: {reason}", key(entry))),
         }
     }
-    built
+    by_key
 }
 
 fn json<T: Serialize>(value: &T) -> Result<String, String> {

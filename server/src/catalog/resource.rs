@@ -1,6 +1,5 @@
 //! A resource: where its contents are.
 
-use http::StatusCode;
 use mcp_crds::catalog::{CompiledResource, Contents};
 use tokio::time::Instant;
 
@@ -70,9 +69,23 @@ impl Resource {
 
 impl From<CallError> for ReadError {
     fn from(error: CallError) -> Self {
-        match error {
-            CallError::Status { status: StatusCode::NOT_FOUND | StatusCode::GONE, .. } => Self::NotFound,
-            error => Self::Backend(error),
+        if error.is_not_found() { Self::NotFound } else { Self::Backend(error) }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http::StatusCode;
+
+    use super::*;
+
+    #[test]
+    fn what_the_api_does_not_have_is_not_found() {
+        let status = |status| CallError::Status { backend: "the backend".to_owned(), status, excerpt: String::new() };
+        for absent in [StatusCode::NOT_FOUND, StatusCode::GONE] {
+            assert_eq!(ReadError::from(status(absent)), ReadError::NotFound);
         }
+        let forbidden = ReadError::from(status(StatusCode::FORBIDDEN));
+        assert_eq!(forbidden.to_string(), "the resource cannot be read: the backend answered 403 Forbidden");
     }
 }

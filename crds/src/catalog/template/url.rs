@@ -164,6 +164,9 @@ impl UrlTemplate {
     ///
     /// # Errors
     /// When an argument would make a path segment disappear or climb, or the URL too long.
+    ///
+    /// # Panics
+    /// Never: expansion fails for `{x:n}` alone, which is refused when the template is read.
     pub fn expand(&self, arguments: &Map<String, Value>) -> Result<String, ExpandError> {
         for names in &self.bare_segments {
             if names.iter().all(|name| is_empty(arguments.get(name))) {
@@ -183,7 +186,7 @@ impl UrlTemplate {
         let url = template
             .expand::<UriSpec, _>(&Arguments(arguments))
             .map(|expanded| expanded.to_string())
-            .expect("only `:n` asks for the type of a value, and `:n` is refused when the template is read");
+            .expect("`{x:n}` is refused when the template is read");
         if url.len() > MAX_URL_BYTES {
             return Err(ExpandError::TooLong { bytes: url.len() });
         }
@@ -321,7 +324,7 @@ fn origin_len(text: &str) -> Result<usize, UrlTemplateError> {
         return Err(no_host());
     }
     let url = format!("{scheme}{authority}/");
-    let components = UriStr::new(&url).ok().and_then(|url| url.authority_components()).ok_or_else(no_host)?;
+    let components = UriStr::new(&url).ok().and_then(UriStr::authority_components).ok_or_else(no_host)?;
     if components.host().is_empty() || components.port().is_some_and(|port| port.parse::<u16>().is_err()) {
         return Err(no_host());
     }

@@ -26,6 +26,7 @@ use tokio::time::{Instant, timeout_at};
 pub use self::request::InvalidRequest;
 use self::request::RequestTemplate;
 use self::response::{MediaType, Received, Shape};
+use super::budget::{Budget, Held};
 use super::gate::Gate;
 use super::metrics::BackendMetrics;
 use super::{CallError, Clients, Credentials, ErrorKind};
@@ -62,6 +63,7 @@ struct Call {
     max_size: usize,
     timeout: Duration,
     gate: Arc<Gate>,
+    answers: Arc<Budget>,
     http: reqwest::Client,
 }
 
@@ -88,7 +90,8 @@ impl HttpTool {
     /// # Errors
     /// When the API, the way to it, or what it answered is not usable.
     pub async fn call(&self, arguments: &Map<String, Value>, deadline: Instant) -> Result<CallToolResult, CallError> {
-        let use_it = |received| self.call.shape.tool_result(&self.call.backend, received, self.structured, self.call.max_size);
+        let use_it =
+            |received: &Received| self.call.shape.tool_result(&self.call.backend, received, self.structured, self.call.max_size);
         self.call.run(arguments, deadline, use_it).await
     }
 }
@@ -114,7 +117,7 @@ impl HttpResource {
     /// # Errors
     /// When the API, the way to it, or what it answered is not usable.
     pub async fn read(&self, deadline: Instant) -> Result<ResourceContents, CallError> {
-        let use_it = |received| {
+        let use_it = |received: &Received| {
             self.call.shape.contents(&self.call.backend, received, &self.uri, self.media_type.as_deref(), self.call.max_size)
         };
         self.call.run(&Map::new(), deadline, use_it).await
@@ -141,6 +144,7 @@ impl Call {
             max_size: usize::try_from(http.max_size).unwrap_or(usize::MAX),
             timeout: Duration::from_millis(http.timeout_ms),
             gate: clients.gate(label, limit),
+            answers: clients.answers().clone(),
             http: clients.http().clone(),
             request,
         })
@@ -150,12 +154,13 @@ impl Call {
         &self,
         arguments: &Map<String, Value>,
         deadline: Instant,
-        use_it: impl FnOnce(Received) -> Result<T, CallError>,
+        use_it: impl FnOnce(&Received) -> Result<T, CallError>,
     ) -> Result<T, CallError> {
         let metrics = self.gate.metrics();
         metrics.requests.inc();
         let unfinished = Unfinished(Some(metrics));
-        let result = self.fetch(arguments, deadline).await.and_then(use_it);
+        let mut held = self.answers.hold();
+        let result = self.fetch(arguments, deadline, &mut held).await.and_then(|received| use_it(&received));
         unfinished.finish(result.as_ref().err().map(CallError::kind));
         if let Err(error) = &result {
             tracing::debug!(backend = %self.backend, kind = error.kind().as_str(), %error, "call failed");
@@ -163,7 +168,7 @@ impl Call {
         result
     }
 
-    async fn fetch(&self, arguments: &Map<String, Value>, deadline: Instant) -> Result<Received, CallError> {
+    async fn fetch(&self, arguments: &Map<String, Value>, deadline: Instant, held: &mut Held) -> Result<Received, CallError> {
         let request = self.request.expand(&self.backend, arguments)?;
         let start = Instant::now();
         let end = deadline.min(start + self.timeout);
@@ -173,12 +178,12 @@ impl Call {
             .await
             .map_err(|_| CallError::Busy { backend: self.backend.clone(), limit: self.gate.limit() })?;
         let sent = Instant::now();
-        let answer = timeout_at(end, self.exchange(request)).await;
+        let answer = timeout_at(end, self.exchange(request, held)).await;
         self.gate.metrics().duration.observe(sent.elapsed().as_secs_f64());
-        answer.unwrap_or_else(|_| Err(CallError::Timeout { backend: self.backend.clone(), after: end - start }))
+        answer.unwrap_or_else(|_| Err(CallError::Timeout { backend: self.backend.clone(), after: rounded(end - start) }))
     }
 
-    async fn exchange(&self, request: reqwest::Request) -> Result<Received, CallError> {
+    async fn exchange(&self, request: reqwest::Request, held: &mut Held) -> Result<Received, CallError> {
         let failed = |error: reqwest::Error| failure::classify(&self.backend, error);
         let mut response = self.http.execute(request).await.map_err(failed)?;
         let status = response.status();
@@ -200,10 +205,17 @@ impl Call {
             if body.len() + chunk.len() > self.max_size {
                 return Err(too_large());
             }
+            held.add(chunk.len()).map_err(|_| CallError::Full { backend: backend() })?;
             body.extend_from_slice(&chunk);
         }
         Ok(Received { status, media_type, body: body.freeze() })
     }
+}
+
+/// A time for people: no more than three digits.
+fn rounded(time: Duration) -> Duration {
+    let millis = u64::try_from(time.as_millis()).unwrap_or(u64::MAX);
+    Duration::from_millis(if millis < 1000 { millis } else { millis.saturating_add(50) / 100 * 100 })
 }
 
 /// The beginning of a body; a body that breaks off is as good as a short one here.

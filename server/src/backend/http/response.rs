@@ -53,14 +53,14 @@ impl Shape {
     pub(super) fn tool_result(
         &self,
         backend: &str,
-        received: Received,
+        received: &Received,
         structured: bool,
         max_size: usize,
     ) -> Result<CallToolResult, CallError> {
-        let Some(selected) = self.selected(backend, &received, structured, max_size)? else {
+        let Some(selected) = self.selected(backend, received, structured, max_size)? else {
             let block = match &self.text {
                 Some(text) => ContentBlock::text(text.expand(&Map::new())),
-                None => received.into_block(backend)?,
+                None => received.block(backend)?,
             };
             return Ok(CallToolResult { content: vec![block], structured_content: None, is_error: false });
         };
@@ -73,14 +73,14 @@ impl Shape {
     pub(super) fn contents(
         &self,
         backend: &str,
-        received: Received,
+        received: &Received,
         uri: &str,
         media_type: Option<&str>,
         max_size: usize,
     ) -> Result<ResourceContents, CallError> {
         let of_answer = (!received.media_type.essence.is_empty()).then_some(received.media_type.essence.as_str());
         let mime_type = media_type.or(of_answer).map(Into::into);
-        let body = match (self.selected(backend, &received, false, max_size)?, &self.text) {
+        let body = match (self.selected(backend, received, false, max_size)?, &self.text) {
             (Some(selected), _) => Body::Text(self.text_of(&selected).into()),
             (None, Some(text)) => Body::Text(text.expand(&Map::new()).into()),
             (None, None) => match received.text() {
@@ -126,7 +126,7 @@ impl Shape {
 // === impl Received ===
 
 impl Received {
-    fn into_block(self, backend: &str) -> Result<ContentBlock, CallError> {
+    fn block(&self, backend: &str) -> Result<ContentBlock, CallError> {
         if self.body.is_empty() {
             return Ok(ContentBlock::text(self.status.to_string()));
         }

@@ -58,11 +58,10 @@ fn is_singular(query: &str) -> bool {
                 chars.next();
             }
             (Some(open), _) if open == c => quote = None,
-            (Some(_), _) => {}
             (None, '\'' | '"') => quote = Some(c),
             (None, '*' | '?' | ':' | ',') => return false,
             (None, '.') if chars.peek() == Some(&'.') => return false,
-            (None, _) => {}
+            (Some(_) | None, _) => {}
         }
     }
     true

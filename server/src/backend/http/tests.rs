@@ -8,6 +8,7 @@ use futures::stream;
 use http::Response;
 use http_body_util::{BodyExt as _, StreamBody};
 use hyper::body::Frame;
+use mcp_crds::catalog::template::UrlTemplate;
 use prometheus_client::registry::Registry;
 use serde_json::json;
 use tempfile::TempDir;
@@ -74,6 +75,33 @@ async fn arguments_arrive_encoded_and_the_answer_comes_back() {
     assert!(seen.headers.get("accept-encoding").is_none(), "a compressed answer could unpack to anything");
 }
 
+/// All texts of up to three of the characters that make trouble in URLs.
+fn nasty() -> impl Iterator<Item = String> {
+    const ALPHABET: [char; 13] = ['.', '/', '\\', '%', '2', 'e', '?', '#', '@', ':', ' ', '\n', 'ü'];
+    let longer = |texts: Vec<String>| texts.iter().flat_map(|text| ALPHABET.map(|c| format!("{text}{c}"))).collect::<Vec<_>>();
+    let one = longer(vec![String::new()]);
+    let two = longer(one.clone());
+    one.into_iter().chain(longer(two.clone())).chain(two)
+}
+
+#[test]
+fn no_argument_changes_what_a_url_is_about() {
+    let template = UrlTemplate::parse("http://h:81/a/{x}/b?c={x}{&x}").unwrap();
+    let mut sent = 0;
+    for text in nasty() {
+        let Ok(url) = template.expand(json!({"x": text}).as_object().unwrap()) else { continue };
+        let parsed = reqwest::Url::parse(&url).unwrap();
+        assert_eq!(parsed.as_str(), url, "{text:?}: the client sends what the template made");
+        assert_eq!((parsed.host_str(), parsed.port()), (Some("h"), Some(81)), "{text:?}");
+        let segments: Vec<_> = parsed.path_segments().unwrap().collect();
+        assert!(matches!(segments[..], ["a", _, "b"]), "{text:?}: {segments:?}");
+        let pairs: Vec<_> = parsed.query_pairs().collect();
+        assert_eq!(pairs, [("c".into(), text.as_str().into()), ("x".into(), text.as_str().into())]);
+        sent += 1;
+    }
+    assert!(sent > 2000, "most are fine once they are encoded: {sent}");
+}
+
 #[tokio::test]
 async fn arguments_that_make_no_url_send_nothing() {
     let api = StandIn::start(|_| text(200, "text/plain", "")).await;
@@ -126,7 +154,10 @@ async fn headers_of_a_tool_replace_those_of_its_backend() {
     let tool = tool_of(&backend, &api.url("/"), &headers, &TempDir::new().unwrap());
     call(&tool, json!({})).await.unwrap();
     let seen = api.only().headers;
-    assert_eq!((&seen["x-client"], &seen["x-kept"], &seen["accept"]), (&"tool".parse().unwrap(), &"kept".parse().unwrap(), &"text/csv".parse().unwrap()));
+    assert_eq!(
+        (&seen["x-client"], &seen["x-kept"], &seen["accept"]),
+        (&"tool".parse().unwrap(), &"kept".parse().unwrap(), &"text/csv".parse().unwrap())
+    );
     assert_eq!(seen.get_all("x-client").iter().count(), 1);
 }
 
@@ -222,7 +253,10 @@ async fn what_is_not_json_cannot_be_selected_from() {
     let api = StandIn::start(|_| text(200, "text/html", "<h1>Sign in</h1>")).await;
     for more in [json!({"select": "$.a"}), json!({"text": "{a}"})] {
         let error = call(&tool(&api.url("/"), &more), json!({})).await.unwrap_err();
-        assert_eq!((error.kind(), error.to_string().as_str()), (ErrorKind::Response, "the backend answered with something that is not JSON"));
+        assert_eq!(
+            (error.kind(), error.to_string().as_str()),
+            (ErrorKind::Response, "the backend answered with something that is not JSON")
+        );
     }
     assert_eq!(said(call(&tool(&api.url("/"), &json!({"text": "Done."})), json!({})).await), "Done.");
 }
@@ -287,6 +321,21 @@ async fn an_answer_past_its_size_is_cut_whether_announced_or_not() {
     }
     let exact = StandIn::start(|_| text(200, "text/plain", vec![b'x'; 10_000])).await;
     assert_eq!(said(call(&tool(&exact.url("/"), &json!({})), json!({})).await).len(), 10_000);
+}
+
+#[tokio::test]
+async fn a_shard_that_holds_all_it_can_reads_no_further() {
+    let api = StandIn::start(|_| text(200, "text/plain", vec![b'x'; 10_000])).await;
+    let clients = clients();
+    let tool = HttpTool::new(&http(&api.url("/"), &json!({})), None, false, Arc::new(Credentials::none()), &clients).unwrap();
+    let mut others = clients.answers().hold();
+    others.add((64 << 20) - 9_999).unwrap();
+    let error = call(&tool, json!({})).await.unwrap_err();
+    assert_eq!(error, CallError::Full { backend: "the backend".to_owned() });
+    drop(others);
+    for _ in 0..3 {
+        assert_eq!(said(call(&tool, json!({})).await).len(), 10_000, "what was read is given back");
+    }
 }
 
 // === time, bounds, and what goes wrong on the way ===
@@ -417,7 +466,9 @@ async fn a_name_that_leads_to_metadata_is_not_called_and_one_that_leads_nowhere_
 
 #[test]
 fn a_literal_forbidden_address_is_refused_when_the_catalog_is_loaded() {
-    for host in ["169.254.169.254", "[fe80::1]", "[fd00:ec2::254]", "0.0.0.0", "0", "0xa9fea9fe", "169.254.43518", "[::ffff:a9fe:a9fe]"] {
+    for host in
+        ["169.254.169.254", "[fe80::1]", "[fd00:ec2::254]", "0.0.0.0", "0", "0xa9fea9fe", "169.254.43518", "[::ffff:a9fe:a9fe]"]
+    {
         let http = http(&format!("http://{host}/"), &json!({}));
         let refused = HttpTool::new(&http, None, false, Arc::new(Credentials::none()), &clients());
         assert!(matches!(refused, Err(InvalidRequest::Host { .. } | InvalidRequest::Url(_))), "{host}: {refused:?}");

@@ -1,0 +1,72 @@
+//! How many bytes of answers a shard holds at one time.
+//!
+//! Limits of single answers cannot bound their sum: 64 calls of 1 MiB to each of ten backends are more than a small shard
+//! has. Bytes are reserved as they arrive, and a call that finds none left fails while the shard lives.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicUsize, Ordering};
+
+/// Bytes that may still be held.
+#[derive(Debug)]
+pub(super) struct Budget {
+    left: AtomicUsize,
+}
+
+/// Bytes that are held; they are given back when this is dropped.
+#[derive(Debug)]
+pub(super) struct Held {
+    budget: Arc<Budget>,
+    bytes: usize,
+}
+
+/// None left.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Exhausted;
+
+impl Budget {
+    pub(super) fn new(bytes: usize) -> Arc<Self> {
+        Arc::new(Self { left: AtomicUsize::new(bytes) })
+    }
+
+    /// Nothing yet.
+    pub(super) fn hold(self: &Arc<Self>) -> Held {
+        Held { budget: self.clone(), bytes: 0 }
+    }
+}
+
+// === impl Held ===
+
+impl Held {
+    pub(super) fn add(&mut self, bytes: usize) -> Result<(), Exhausted> {
+        let take = |left: usize| left.checked_sub(bytes);
+        self.budget.left.fetch_update(Ordering::Relaxed, Ordering::Relaxed, take).map_err(|_| Exhausted)?;
+        self.bytes += bytes;
+        Ok(())
+    }
+}
+
+impl Drop for Held {
+    fn drop(&mut self) {
+        self.budget.left.fetch_add(self.bytes, Ordering::Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn what_is_held_comes_back_once() {
+        let budget = Budget::new(10);
+        let mut first = budget.hold();
+        first.add(4).unwrap();
+        first.add(4).unwrap();
+        let mut second = budget.hold();
+        assert_eq!(second.add(3), Err(Exhausted));
+        second.add(2).unwrap();
+        drop(first);
+        second.add(8).unwrap();
+        drop(second);
+        assert_eq!(budget.left.load(Ordering::Relaxed), 10);
+    }
+}
