@@ -3,7 +3,7 @@
 use std::fs;
 use std::path::PathBuf;
 
-use mcp_tests::apply::{documents, expect_refusal, expectation};
+use mcp_tests::apply::{Change, documents, expect_refusal, expectation};
 use mcp_tests::failure::While as _;
 use mcp_tests::run::{read, repository};
 use mcp_tests::{Failure, Namespace, Outcome, claim};
@@ -47,7 +47,7 @@ pub(crate) async fn invalid_manifests_are_refused_with_our_messages(namespace: N
         let judged = async {
             let expected = expectation(&manifest)?;
             let [document] = &documents(&manifest)?[..] else { return Err(Failure::new("it is not one document")) };
-            says(expect_refusal(namespace.would_accept(document).await), expected)
+            says(expect_refusal(namespace.ask(Change::Create, document).await), expected)
         };
         if let Err(why) = judged.await {
             problems.push(format!("{name}: {why}"));
@@ -71,7 +71,9 @@ pub(crate) async fn invalid_edits_are_refused_with_our_messages(namespace: Names
             namespace.apply(&stored.to_string()).await.doing("storing what is edited")?;
             let mut edited = after.clone();
             edited["spec"]["paused"] = json!(true);
-            says(expect_refusal(namespace.would_accept(&edited).await), expected)
+            let stored = namespace.cluster(before["metadata"]["name"].as_str().unwrap_or_default()).get().await?;
+            edited["metadata"]["resourceVersion"] = json!(stored.metadata.resource_version);
+            says(expect_refusal(namespace.ask(Change::Replace, &edited).await), expected)
         };
         if let Err(why) = judged.await {
             problems.push(format!("{name}: {why}"));

@@ -1,24 +1,17 @@
-//! YAML → objects on the cluster, by server-side apply and with strict validation, as `kubectl apply --server-side` does.
+//! YAML → objects on the cluster, strictly validated; and what the API server refuses.
 
-use kube::api::{Api, DynamicObject, Patch, PatchParams, TypeMeta};
+use http::header::CONTENT_TYPE;
+use http::{Method, Request};
+use kube::api::{Api, ApiResource, DynamicObject, Patch, PatchParams, TypeMeta};
 use kube::core::GroupVersionKind;
 use kube::discovery::{Scope, pinned_kind};
-use kube::{Client, Error};
+use kube::{Client, Error, Resource as _};
 use serde::Deserialize as _;
 use serde_json::Value;
 
 use crate::failure::{Failure, Outcome, While as _};
 
 const FIELD_MANAGER: &str = "mcp-tests";
-
-/// Whether anything is stored.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Mode {
-    /// It is.
-    ForReal,
-    /// It is only checked.
-    DryRun,
-}
 
 /// The documents of a YAML stream; empty ones are left out.
 ///
@@ -39,23 +32,55 @@ pub fn documents(yaml: &str) -> Outcome<Vec<Value>> {
 ///
 /// # Errors
 /// What the API server says, unchanged: tests compare it.
-pub async fn apply(client: &Client, namespace: &str, document: &Value, mode: Mode) -> Result<(), Error> {
+pub async fn apply(client: &Client, namespace: &str, document: &Value) -> Result<(), Error> {
+    let (object, resource, scope) = typed(client, namespace, document).await?;
+    let api: Api<DynamicObject> = match scope {
+        Scope::Namespaced => Api::namespaced_with(client.clone(), namespace, &resource),
+        Scope::Cluster => Api::all_with(client.clone(), &resource),
+    };
+    let how = PatchParams::apply(FIELD_MANAGER).force().validation_strict();
+    api.patch(&object.metadata.name.clone().unwrap_or_default(), &how, &Patch::Apply(&object)).await?;
+    Ok(())
+}
+
+/// A change that is only asked for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// A new object.
+    Create,
+    /// The whole of an object that exists.
+    Replace,
+}
+
+/// Asks whether an object would be accepted in `namespace`, strictly validated as `kubectl` does it, and stores nothing.
+/// Server-side apply would say some things differently: it merges before it validates.
+///
+/// # Errors
+/// What the API server says, unchanged: tests compare it.
+pub async fn ask(client: &Client, namespace: &str, change: Change, document: &Value) -> Result<(), Error> {
+    let (object, resource, _) = typed(client, namespace, document).await?;
+    let path = DynamicObject::url_path(&resource, Some(namespace));
+    let name = object.metadata.name.clone().unwrap_or_default();
+    let (method, path) = match change {
+        Change::Create => (Method::POST, path),
+        Change::Replace => (Method::PUT, format!("{path}/{name}")),
+    };
+    let request = Request::builder().method(method).uri(format!("{path}?dryRun=All&fieldValidation=Strict"));
+    let body = serde_json::to_vec(&object).map_err(Error::SerdeError)?;
+    let request = request.header(CONTENT_TYPE, "application/json").body(body).map_err(Error::HttpError)?;
+    client.request::<Value>(request).await.map(|_| ())
+}
+
+/// An object, put into `namespace` when its kind lives in one, with what the cluster calls its kind.
+async fn typed(client: &Client, namespace: &str, document: &Value) -> Result<(DynamicObject, ApiResource, Scope), Error> {
     let mut object: DynamicObject = serde_json::from_value(document.clone()).map_err(Error::SerdeError)?;
     let types = object.types.clone().unwrap_or(TypeMeta { api_version: String::new(), kind: String::new() });
     let (group, version) = types.api_version.rsplit_once('/').unwrap_or(("", &types.api_version));
     let (resource, capabilities) = pinned_kind(client, &GroupVersionKind::gvk(group, version, &types.kind)).await?;
-    let api: Api<DynamicObject> = match capabilities.scope {
-        Scope::Namespaced => {
-            object.metadata.namespace = Some(namespace.to_owned());
-            Api::namespaced_with(client.clone(), namespace, &resource)
-        }
-        Scope::Cluster => Api::all_with(client.clone(), &resource),
-    };
-    let mut how = PatchParams::apply(FIELD_MANAGER).force().validation_strict();
-    how.dry_run = mode == Mode::DryRun;
-    let name = object.metadata.name.clone().unwrap_or_default();
-    api.patch(&name, &how, &Patch::Apply(&object)).await?;
-    Ok(())
+    if capabilities.scope == Scope::Namespaced {
+        object.metadata.namespace = Some(namespace.to_owned());
+    }
+    Ok((object, resource, capabilities.scope))
 }
 
 /// What the API server said, for an error that is its answer.

@@ -128,14 +128,6 @@ impl Cluster {
         self.api().patch(&self.name, &PatchParams::default(), &Patch::Merge(change)).await
     }
 
-    /// Asks whether a merge patch would be accepted, and changes nothing.
-    ///
-    /// # Errors
-    /// What the API server says.
-    pub async fn would_accept(&self, change: &Value) -> Result<(), Error> {
-        self.api().patch(&self.name, &PatchParams::default().dry_run(), &Patch::Merge(change)).await.map(|_| ())
-    }
-
     /// Deletes the object and waits until it is gone.
     ///
     /// # Errors

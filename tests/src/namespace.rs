@@ -113,17 +113,17 @@ impl Namespace {
     /// What the API server says.
     pub async fn apply(&self, yaml: &str) -> Outcome {
         for document in apply::documents(yaml)? {
-            apply::apply(self.client(), &self.name, &document, apply::Mode::ForReal).await?;
+            apply::apply(self.client(), &self.name, &document).await?;
         }
         Ok(())
     }
 
-    /// Asks the API server whether it would accept a document here, and changes nothing.
+    /// Asks the API server whether it would accept a change here, and stores nothing.
     ///
     /// # Errors
     /// What the API server says.
-    pub async fn would_accept(&self, document: &serde_json::Value) -> Result<(), kube::Error> {
-        apply::apply(self.client(), &self.name, document, apply::Mode::DryRun).await
+    pub async fn ask(&self, change: apply::Change, document: &serde_json::Value) -> Result<(), kube::Error> {
+        apply::ask(self.client(), &self.name, change, document).await
     }
 
     /// Runs kubectl in this namespace.
