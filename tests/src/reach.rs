@@ -16,6 +16,7 @@ use tokio::task::JoinHandle;
 
 use crate::failure::{Failure, Outcome, While as _};
 use crate::namespace::Namespace;
+use crate::wait::eventually;
 
 /// Where an HTTP request goes: a URL and a client that knows the way.
 #[derive(Clone, Debug)]
@@ -48,7 +49,14 @@ pub async fn service(namespace: &Namespace, name: &str, url: &str) -> Outcome<En
     let port = u16::try_from(port).map_err(|_| Failure::new(format!("Service {name} has port {port}")))?;
     if namespace.run().target.is_local() {
         let address = spec.cluster_ip.ok_or_else(|| Failure::new(format!("Service {name} has no address")))?;
-        return endpoint(url, SocketAddr::new(parse_address(&address)?, port), None);
+        let address = SocketAddr::new(parse_address(&address)?, port);
+        // A data plane learns of a ready pod a moment after the API server.
+        eventually("a connection through the Service", Duration::from_secs(15), || async {
+            drop(TcpStream::connect(address).await?);
+            Ok(())
+        })
+        .await?;
+        return endpoint(url, address, None);
     }
     let destination = Destination::Service { namespace: namespace.clone(), name: name.to_owned() };
     let (address, forwarder) = forward(destination).await?;
