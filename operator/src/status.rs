@@ -1,0 +1,363 @@
+//! Observed, decided, applied → what a person reads: [`summarize`], and whether it is worth a write: [`worth_patching`].
+//!
+//! Reasons are API, messages are for people. Counts are rounded to three figures and percentages move in steps of two, so
+//! that an operator at rest writes nothing; no message contains an age. See "Status" in docs/api.md.
+
+mod available;
+mod memory;
+mod progress;
+mod view;
+
+#[cfg(test)]
+mod tests;
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
+use mcp_crds::McpClusterStatus;
+use mcp_crds::cluster::{Address, AutoscalingStatus, CatalogStatus, HotShard, LastScale, LoadStatus};
+
+use crate::names;
+use crate::stages::{Applied, CatalogOutcome, CompiledCounts, Decision, Mode, Observed, elapsed};
+use crate::words::{percent, size, three_figures};
+use view::View;
+
+/// Numbers that moved little are written at most this often.
+const NUMBERS_PERIOD: Duration = Duration::from_mins(1);
+/// A number that moved by this percentage is written at once.
+const MOVED_PERCENT: u64 = 10;
+/// A percentage stays until it moved by this many points.
+const PERCENT_STEP: i32 = 2;
+/// Shards listed as hottest.
+const HOTTEST: usize = 5;
+/// Digits of a revision.
+const REVISION_DIGITS: usize = 6;
+/// Errors of a catalog that are told, one after the other.
+const ERRORS_TOLD: usize = 10;
+/// The port of the Service, when the spec leaves it open.
+const DEFAULT_PORT: i32 = 80;
+
+/// One condition, without its times.
+#[derive(Clone, Debug, PartialEq, Eq)]
+struct Verdict {
+    kind: &'static str,
+    status: Truth,
+    reason: &'static str,
+    message: String,
+}
+
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Truth {
+    True,
+    False,
+    Unknown,
+}
+
+/// The status after a pass. `previous` is the one the API server holds; what did not move is taken over from it.
+pub fn summarize(
+    observed: &Observed,
+    decision: &Decision,
+    applied: &Applied,
+    previous: Option<&McpClusterStatus>,
+    now: Timestamp,
+) -> McpClusterStatus {
+    let empty = McpClusterStatus::default();
+    let previous = previous.unwrap_or(&empty);
+    let view = View::of(observed, decision, applied, previous, now);
+    let spec = &observed.cluster.spec;
+    let namespace = observed.cluster.metadata.namespace.as_deref().unwrap_or_default();
+    McpClusterStatus {
+        observed_generation: observed.cluster.metadata.generation,
+        address: Some(Address { url: names::url(observed.name(), namespace, spec.service.port.unwrap_or(DEFAULT_PORT)) }),
+        selector: Some(names::selector(observed.name())),
+        image: Some(observed.image.clone()),
+        replicas: Some(count(view.active().count())),
+        ready_replicas: Some(count(view.active().filter(|shard| shard.ready).count())),
+        updated_replicas: Some(count(view.active().filter(|shard| !observed.is_outdated(shard)).count())),
+        draining_replicas: Some(count(view.draining().count())),
+        desired_replicas: Some(i32::try_from(decision.desired).unwrap_or(i32::MAX)),
+        load: Some(load(&view)),
+        catalog: Some(catalog(&view)),
+        last_scale: decision.last_scale.clone().or_else(|| previous.last_scale.clone()).map(whole_seconds),
+        autoscaling: Some(remembered(&decision.remembered)),
+        hottest_shards: hottest(&view),
+        conditions: conditions(&view),
+    }
+}
+
+/// Whether the new status is worth a write: at once when something changed that a person would act on or a number moved by
+/// 10 %, and after a minute since `written` when only numbers moved.
+pub fn worth_patching(
+    old: Option<&McpClusterStatus>,
+    new: &McpClusterStatus,
+    written: Option<Timestamp>,
+    now: Timestamp,
+) -> bool {
+    let Some(old) = old else { return true };
+    if old == new {
+        return false;
+    }
+    if without_numbers(old) != without_numbers(new) || moved(old.load.as_ref(), new.load.as_ref()) {
+        return true;
+    }
+    written.is_none_or(|written| elapsed(written, now) >= NUMBERS_PERIOD)
+}
+
+// === numbers ===
+
+fn load(view: &View<'_>) -> LoadStatus {
+    let reports = || view.reports().map(|(_, report)| report);
+    let sum = |values: &mut dyn Iterator<Item = u64>| signed(three_figures(values.fold(0, u64::saturating_add)));
+    let previous = view.previous.load.clone().unwrap_or_default();
+    let used: Vec<_> = view.memory().collect();
+    let bytes = |part: fn(&view::Memory<'_>) -> u64| used.iter().map(part).fold(0, u64::saturating_add);
+    let mean = (!used.is_empty()).then(|| points(percent(bytes(|m| m.used), bytes(|m| m.limit))));
+    let learnt = view.decision.numbers.bytes_per_load;
+    LoadStatus {
+        connections: sum(&mut reports().map(mcp_crds::load::LoadReport::load)),
+        streams: sum(&mut reports().map(|report| report.streams)),
+        capacity: sum(&mut view.serving().filter_map(|shard| view.report(shard)).map(|report| report.hard_cap)),
+        target_per_replica: signed(three_figures(view.decision.numbers.target)),
+        bytes_per_connection: (learnt > 0).then(|| size(three_figures(learnt))),
+        memory_percent: mean.map(|mean| steady(previous.memory_percent, mean)),
+        hottest_memory_percent: view.hottest().map(|hot| steady(previous.hottest_memory_percent, hot.points())),
+    }
+}
+
+fn hottest(view: &View<'_>) -> Vec<HotShard> {
+    let mut shards: Vec<_> = view.memory().collect();
+    shards.sort_by_key(|memory| (std::cmp::Reverse(memory.points()), memory.shard.index));
+    shards
+        .into_iter()
+        .take(HOTTEST)
+        .map(|memory| {
+            let before = view.previous.hottest_shards.iter().find(|shard| shard.name == memory.shard.name);
+            HotShard {
+                name: memory.shard.name.clone(),
+                connections: signed(three_figures(memory.report.load())),
+                memory_percent: steady(before.map(|shard| shard.memory_percent), memory.points()),
+                node_name: memory.shard.node.clone(),
+            }
+        })
+        .collect()
+}
+
+fn catalog(view: &View<'_>) -> CatalogStatus {
+    let before = view.previous.catalog.clone().unwrap_or_default();
+    let shards = count(view.serving().filter(|shard| view.serves_published(shard)).count());
+    let revision = view.published().map(|hash| revision(hash).to_owned()).unwrap_or_default();
+    match &view.observed.catalog {
+        CatalogOutcome::Compiled(counts) => {
+            let CompiledCounts { hash: _, tools, resources, resource_templates, prompts, sources } = counts;
+            CatalogStatus {
+                revision,
+                shards,
+                tools: count(*tools),
+                resources: count(*resources),
+                resource_templates: count(*resource_templates),
+                prompts: count(*prompts),
+                sources: sources.clone(),
+            }
+        }
+        // What is served is what was published before.
+        CatalogOutcome::NotLoaded | CatalogOutcome::Refused { .. } => CatalogStatus { revision, shards, ..before },
+    }
+}
+
+fn revision(hash: &str) -> &str {
+    hash.get(..REVISION_DIGITS).unwrap_or(hash)
+}
+
+fn remembered(kept: &AutoscalingStatus) -> AutoscalingStatus {
+    AutoscalingStatus {
+        window_start_time: kept.window_start_time.as_ref().map(whole_second),
+        window_highest: kept.window_highest,
+        last_oom_kill_time: kept.last_oom_kill_time.as_ref().map(whole_second),
+    }
+}
+
+fn whole_seconds(scale: LastScale) -> LastScale {
+    LastScale { time: whole_second(&scale.time), ..scale }
+}
+
+/// Kubernetes writes times in whole seconds.
+fn whole_second(time: &Time) -> Time {
+    Time(Timestamp::from_second(time.0.as_second()).unwrap_or(time.0))
+}
+
+/// The old percentage, until the new one is two points away.
+fn steady(old: Option<i32>, new: i32) -> i32 {
+    old.filter(|old| (new - old).abs() < PERCENT_STEP).unwrap_or(new)
+}
+
+fn points(percent: u64) -> i32 {
+    i32::try_from(percent).unwrap_or(i32::MAX)
+}
+
+fn count(count: usize) -> i32 {
+    i32::try_from(count).unwrap_or(i32::MAX)
+}
+
+fn signed(number: u64) -> i64 {
+    i64::try_from(number).unwrap_or(i64::MAX)
+}
+
+// === conditions ===
+
+fn conditions(view: &View<'_>) -> Vec<Condition> {
+    let others = [
+        available::available(view),
+        progress::progressing(view),
+        autoscaling_active(view),
+        scaling_limited(view),
+        memory::memory_pressure(view),
+        progress::draining(view),
+        catalog_valid(view),
+    ];
+    let ready = available::ready(view, &others);
+    std::iter::once(ready).chain(others).map(|verdict| verdict.into_condition(view)).collect()
+}
+
+fn autoscaling_active(view: &View<'_>) -> Verdict {
+    let decide = |status, reason, message: String| Verdict { kind: "AutoscalingActive", status, reason, message };
+    let spec = &view.observed.cluster.spec;
+    match view.decision.mode {
+        Mode::Starting => decide(Truth::Unknown, "Starting", "No shard has reported yet.".into()),
+        Mode::Deciding => {
+            let (reporting, active) = (view.fresh().count(), view.active().count());
+            decide(Truth::True, "Deciding", format!("{reporting} of {active} shards report."))
+        }
+        Mode::MemoryTargetUnreachable => decide(
+            Truth::True,
+            "MemoryTargetUnreachable",
+            format!(
+                "A shard without load already uses {} % of its memory limit: connections alone decide. Raise `resources.limits.memory`.",
+                view.memory_target()
+            ),
+        ),
+        Mode::MemoryLimitUnknown => decide(
+            Truth::False,
+            "MemoryLimitUnknown",
+            "The memory limit that shards run under is unknown: connections alone decide.".into(),
+        ),
+        Mode::MetricsUnavailable => decide(
+            Truth::False,
+            "MetricsUnavailable",
+            "No shard answers on the control port (9091): the size stays. A mesh with strict mTLS, or a NetworkPolicy, may close it.".into(),
+        ),
+        Mode::ManualReplicas => {
+            let size = spec.replicas.map_or("`replicas` is not set: 1 shard.".into(), |size| format!("`replicas` is {size}."));
+            decide(Truth::False, "ManualReplicas", size)
+        }
+        Mode::Paused => decide(Truth::False, "Paused", "`paused` is true.".into()),
+    }
+}
+
+fn scaling_limited(view: &View<'_>) -> Verdict {
+    let decide = |status, reason, message: &str| Verdict { kind: "ScalingLimited", status, reason, message: message.to_owned() };
+    match (view.decision.mode, &view.decision.held) {
+        (Mode::Starting, _) => decide(Truth::Unknown, "Starting", "No shard has reported yet."),
+        (Mode::ManualReplicas, _) => decide(Truth::False, "ManualReplicas", ""),
+        (_, Some(held)) => decide(Truth::True, held.gate.as_str(), &held.message),
+        (Mode::MetricsUnavailable, None) => decide(Truth::True, "ShardSilent", "No shard reports: the size stays."),
+        (Mode::Deciding | Mode::MemoryTargetUnreachable | Mode::MemoryLimitUnknown | Mode::Paused, None) => {
+            decide(Truth::False, "WithinBounds", "")
+        }
+    }
+}
+
+fn catalog_valid(view: &View<'_>) -> Verdict {
+    let decide = |status, reason, message: String| Verdict { kind: "CatalogValid", status, reason, message };
+    match &view.observed.catalog {
+        CatalogOutcome::NotLoaded => decide(Truth::Unknown, "NotLoaded", "The catalog has not been read yet.".into()),
+        CatalogOutcome::Compiled(counts) => {
+            let plural = if counts.tools == 1 { "tool" } else { "tools" };
+            decide(Truth::True, "Compiled", format!("{} {plural}.", counts.tools))
+        }
+        CatalogOutcome::Refused { reason, errors } => {
+            let plural = if errors.len() == 1 { "error" } else { "errors" };
+            let mut message = format!("{} {plural}. ", errors.len());
+            for error in errors.iter().take(ERRORS_TOLD) {
+                message.push_str(error.trim_end_matches('.'));
+                message.push_str(". ");
+            }
+            if errors.len() > ERRORS_TOLD {
+                message.push_str("And more. ");
+            }
+            message.push_str(&match view.published() {
+                Some(hash) => format!("Revision {} stays.", revision(hash)),
+                None => "Nothing is served before it is correct.".into(),
+            });
+            decide(Truth::False, reason.as_str(), message)
+        }
+    }
+}
+
+impl Truth {
+    fn as_str(self) -> &'static str {
+        match self {
+            Self::True => "True",
+            Self::False => "False",
+            Self::Unknown => "Unknown",
+        }
+    }
+}
+
+impl Verdict {
+    /// The condition; its time moves only when its status does.
+    fn into_condition(self, view: &View<'_>) -> Condition {
+        let before = view.previous.conditions.iter().find(|condition| condition.type_ == self.kind);
+        let unchanged = before.filter(|condition| condition.status == self.status.as_str());
+        Condition {
+            type_: self.kind.to_owned(),
+            status: self.status.as_str().to_owned(),
+            reason: self.reason.to_owned(),
+            message: self.message,
+            observed_generation: view.observed.cluster.metadata.generation,
+            last_transition_time: unchanged
+                .map_or_else(|| whole_second(&Time(view.now)), |condition| condition.last_transition_time.clone()),
+        }
+    }
+}
+
+// === what is worth a write ===
+
+/// The status without what moves by itself: numbers of load, and digits in messages.
+fn without_numbers(status: &McpClusterStatus) -> McpClusterStatus {
+    let mut rest = status.clone();
+    rest.load = None;
+    rest.hottest_shards.clear();
+    if let Some(kept) = &mut rest.autoscaling {
+        kept.window_start_time = None;
+        kept.window_highest = None;
+    }
+    for condition in &mut rest.conditions {
+        condition.message = without_digits(&condition.message);
+    }
+    rest
+}
+
+/// Leaves digits out of words that are numbers, and keeps those of names: `tools-1 at 91 %` → `tools-1 at  %`.
+fn without_digits(text: &str) -> String {
+    let is_number =
+        |word: &&str| word.chars().any(|c| c.is_ascii_digit()) && word.chars().all(|c| c.is_ascii_digit() || ",.".contains(c));
+    text.split(' ').map(|word| if is_number(&word) { "" } else { word }).collect::<Vec<_>>().join(" ")
+}
+
+fn moved(old: Option<&LoadStatus>, new: Option<&LoadStatus>) -> bool {
+    let (Some(old), Some(new)) = (old, new) else { return old != new };
+    let far = |old: i64, new: i64| {
+        u128::from(old.abs_diff(new)) * 100 >= u128::from(old.unsigned_abs().max(1)) * u128::from(MOVED_PERCENT)
+    };
+    let far_points = |old: Option<i32>, new: Option<i32>| match (old, new) {
+        (Some(old), Some(new)) => old.abs_diff(new) >= 10,
+        (old, new) => old != new,
+    };
+    far(old.connections, new.connections)
+        || far(old.streams, new.streams)
+        || far(old.capacity, new.capacity)
+        || far(old.target_per_replica, new.target_per_replica)
+        || far_points(old.memory_percent, new.memory_percent)
+        || far_points(old.hottest_memory_percent, new.hottest_memory_percent)
+}
