@@ -3,6 +3,7 @@
 mod autoscaling;
 mod crd;
 mod pod;
+mod reference;
 mod settings;
 mod status;
 
@@ -14,6 +15,7 @@ use serde::{Deserialize, Serialize};
 pub use autoscaling::*;
 pub use crd::{crd, crd_yaml, schema};
 pub use pod::*;
+pub use reference::reference;
 pub use settings::*;
 pub use status::*;
 

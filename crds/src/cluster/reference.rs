@@ -1,0 +1,6 @@
+//! docs/api.md.
+
+/// The reference.
+pub fn reference() -> String {
+    String::new()
+}
