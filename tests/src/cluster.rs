@@ -171,16 +171,17 @@ impl Cluster {
         Ok(events)
     }
 
-    /// Waits for an event about it with this reason; the newest is returned.
+    /// Waits for an event about it with this reason, whose message holds `part`.
     ///
     /// # Errors
     /// Which events there are instead.
-    pub async fn until_event(&self, reason: &str, within: Duration) -> Outcome<Event> {
-        eventually(&format!("an event {reason}"), within, || async {
+    pub async fn until_event(&self, reason: &str, part: &str, within: Duration) -> Outcome<Event> {
+        eventually(&format!("an event {reason} that says {part:?}"), within, || async {
             let events = self.events().await?;
-            let reasons: Vec<_> = events.iter().filter_map(|event| event.reason.clone()).collect();
-            let found = events.into_iter().rfind(|event| event.reason.as_deref() == Some(reason));
-            found.ok_or_else(|| Failure::new(format!("events: {}", reasons.join(", "))))
+            let says = |event: &Event| event.message.as_deref().unwrap_or_default().contains(part);
+            let shown: Vec<_> = events.iter().map(|event| format!("{:?} {:?}", event.reason, event.message)).collect();
+            let found = events.into_iter().rfind(|event| event.reason.as_deref() == Some(reason) && says(event));
+            found.ok_or_else(|| Failure::new(format!("events: {}", shown.join("; "))))
         })
         .await
     }
