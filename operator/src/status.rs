@@ -19,7 +19,7 @@ use mcp_crds::McpClusterStatus;
 use mcp_crds::cluster::{Address, AutoscalingStatus, CatalogStatus, HotShard, LastScale, LoadStatus};
 
 use crate::names;
-use crate::stages::{Applied, CatalogOutcome, CompiledCounts, Decision, Mode, Observed, elapsed};
+use crate::stages::{Applied, CatalogOutcome, CompiledCounts, Decision, Mode, Observed, ObservedShard, elapsed};
 use crate::words::{percent, size, three_figures};
 use view::View;
 
@@ -117,7 +117,7 @@ fn load(view: &View<'_>) -> LoadStatus {
     LoadStatus {
         connections: sum(&mut reports().map(mcp_crds::load::LoadReport::load)),
         streams: sum(&mut reports().map(|report| report.streams)),
-        capacity: sum(&mut view.serving().filter_map(|shard| view.report(shard)).map(|report| report.hard_cap)),
+        capacity: sum(&mut view.serving().filter_map(ObservedShard::reported).map(|report| report.hard_cap)),
         target_per_replica: signed(three_figures(view.decision.numbers.target)),
         bytes_per_connection: (learnt > 0).then(|| size(three_figures(learnt))),
         memory_percent: mean.map(|mean| steady(previous.memory_percent, mean)),
@@ -285,10 +285,10 @@ fn catalog_valid(view: &View<'_>) -> Verdict {
             if errors.len() > ERRORS_TOLD {
                 message.push_str("And more. ");
             }
-            message.push_str(&match view.published() {
-                Some(hash) => format!("Revision {} stays.", revision(hash)),
-                None => "Nothing is served before it is correct.".into(),
-            });
+            match view.published() {
+                Some(hash) => message.extend(["Revision ", revision(hash), " stays."]),
+                None => message.push_str("Nothing is served before it is correct."),
+            }
             decide(Truth::False, reason.as_str(), message)
         }
     }

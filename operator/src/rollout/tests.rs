@@ -246,8 +246,8 @@ fn when_all_shards_are_lost_none_is_drained_and_pods_stop_at_twice_the_desired()
     assert_eq!((plan.create.as_slice(), plan.drain.len(), plan.delete.len()), (&[3, 4, 5][..], 0, 0));
     let worse = Cluster::manual(3).with_ready(6).each(lost);
     assert_eq!(run(&worse, &size(3, 0)).create, [6]);
-    let worst = Cluster::manual(3).with_ready(7).each(lost);
-    assert!(run(&worst, &size(3, 0)).is_empty());
+    let at_the_end = Cluster::manual(3).with_ready(7).each(lost);
+    assert!(run(&at_the_end, &size(3, 0)).is_empty());
 }
 
 #[test]

@@ -26,13 +26,31 @@ pub(super) struct Member<'a> {
     /// Load in the last report that made sense.
     pub(super) load: u64,
     pub(super) waiting: u64,
-    pub(super) is_surge: bool,
-    pub(super) is_poisoned: bool,
-    /// Poisoned, or perhaps soon: no evidence of what load costs.
-    pub(super) is_suspect: bool,
-    /// The one poisoned shard that is being replaced.
-    pub(super) is_recycled: bool,
+    pub(super) role: Role,
+    pub(super) health: Health,
     pub(super) is_outdated: bool,
+}
+
+/// What an active shard counts as.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Role {
+    /// One of the desired shards.
+    Regular,
+    /// A rollout's extra shard.
+    Surge,
+    /// The one poisoned shard that is being replaced.
+    Recycled,
+}
+
+/// What the memory of a shard says.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Health {
+    /// Something about its load.
+    Sound,
+    /// Memory stays without load, lately: no evidence of what load costs.
+    Suspect,
+    /// For so long that the shard is outside every sum and gate, and is replaced.
+    Poisoned,
 }
 
 /// All pods, by index.
@@ -75,10 +93,12 @@ impl<'a> Members<'a> {
                     report,
                     load: seen.load,
                     waiting: seen.waiting,
-                    is_surge: false,
-                    is_poisoned: state == ShardState::Fresh && suspect_for.is_some_and(|time| time >= POISONED_AFTER),
-                    is_suspect: suspect_for.is_some(),
-                    is_recycled: false,
+                    role: Role::Regular,
+                    health: match suspect_for {
+                        Some(time) if time >= POISONED_AFTER && state == ShardState::Fresh => Health::Poisoned,
+                        Some(_) => Health::Suspect,
+                        None => Health::Sound,
+                    },
                     is_outdated: observed.is_outdated(shard),
                 }
             })
@@ -99,9 +119,9 @@ impl<'a> Members<'a> {
             return;
         }
         let since = |member: &Member<'_>| history.seen.get(&member.shard.uid).and_then(|seen| seen.idle_hot_since);
-        let first = self.all.iter_mut().filter(|m| m.is_poisoned).min_by_key(|m| (since(m), m.shard.index));
+        let first = self.all.iter_mut().filter(|m| m.health == Health::Poisoned).min_by_key(|m| (since(m), m.shard.index));
         if let Some(member) = first {
-            member.is_recycled = true;
+            member.role = Role::Recycled;
         }
     }
 
@@ -115,21 +135,21 @@ impl<'a> Members<'a> {
         let size = size.and_then(|size| usize::try_from(size).ok()).unwrap_or(active);
         let surge = active.saturating_sub(size).min(MAX_SURGE as usize);
         let mut newest: Vec<_> =
-            self.all.iter_mut().filter(|m| m.state.is_active() && !m.is_recycled && !m.is_outdated).collect();
+            self.all.iter_mut().filter(|m| m.state.is_active() && m.role == Role::Regular && !m.is_outdated).collect();
         newest.sort_by_key(|m| std::cmp::Reverse((m.shard.created, m.shard.index)));
         for member in newest.into_iter().take(surge) {
-            member.is_surge = true;
+            member.role = Role::Surge;
         }
     }
 
     /// Shards that count as desired ones, surge included.
     pub(super) fn active(&self) -> impl Iterator<Item = &Member<'a>> {
-        self.all.iter().filter(|m| m.state.is_active() && !m.is_recycled)
+        self.all.iter().filter(|m| m.state.is_active() && m.role != Role::Recycled)
     }
 
     /// cur: the active shards without surge.
     pub(super) fn current(&self) -> u32 {
-        u32::try_from(self.active().filter(|m| !m.is_surge).count()).unwrap_or(u32::MAX)
+        u32::try_from(self.active().filter(|m| m.role == Role::Regular).count()).unwrap_or(u32::MAX)
     }
 
     /// Whether shards are being replaced for their template.
@@ -142,7 +162,7 @@ impl<'a> Members<'a> {
 
     /// Shards that report and are not poisoned.
     pub(super) fn fresh(&self) -> impl Iterator<Item = &Member<'a>> {
-        self.all.iter().filter(|m| m.state == ShardState::Fresh && !m.is_poisoned)
+        self.all.iter().filter(|m| m.state == ShardState::Fresh && m.health != Health::Poisoned)
     }
 
     /// Shards in a state.
@@ -167,8 +187,8 @@ impl<'a> Members<'a> {
         };
         Census {
             states: self.all.iter().map(|m| (m.shard.name.clone(), m.state)).collect(),
-            surge: names(|m| m.is_surge),
-            poisoned: names(|m| m.is_poisoned),
+            surge: names(|m| m.role == Role::Surge),
+            poisoned: names(|m| m.health == Health::Poisoned),
         }
     }
 }

@@ -162,20 +162,21 @@ impl History {
         now: Timestamp,
     ) {
         let mut before = std::mem::take(&mut self.seen);
-        let mut lost: Option<(Timestamp, u64)> = None;
+        let mut missing: Option<(Timestamp, u64)> = None;
         let mut lose = |seen: &Seen| {
             let heard = seen.at.unwrap_or(now);
-            lost = Some(lost.map_or((heard, seen.load), |(at, load)| (at.min(heard), load.saturating_add(seen.load))));
+            missing = Some(missing.map_or((heard, seen.load), |(at, load)| (at.min(heard), load.saturating_add(seen.load))));
         };
         let mut total = 0_u64;
         for (shard, state, report) in reports {
             let mut seen = before.remove(&shard.uid).unwrap_or_default();
             self.last_oom_kill = self.last_oom_kill.max(shard.oom_killed_at().map(|time| time.min(now)));
-            if !seen.booted && shard.restarts == 0 {
-                if let Some((ready, created)) = shard.ready_since().zip(shard.created) {
-                    seen.booted = true;
-                    self.boots.push(elapsed(created, ready).min(LONGEST_BOOT));
-                }
+            if !seen.booted
+                && shard.restarts == 0
+                && let Some((ready, created)) = shard.ready_since().zip(shard.created)
+            {
+                seen.booted = true;
+                self.boots.push(elapsed(created, ready).min(LONGEST_BOOT));
             }
             let is_gone = match state {
                 ShardState::Lost | ShardState::Finished => true,
@@ -203,12 +204,12 @@ impl History {
         before.values().filter(|seen| !seen.is_lost && seen.load > 0).for_each(&mut lose);
         let excess = self.boots.len().saturating_sub(BOOTS_KEPT);
         self.boots.drain(..excess);
-        self.lose(lost, total, now);
+        self.note_loss(missing, total, now);
     }
 
-    fn lose(&mut self, lost: Option<(Timestamp, u64)>, total: u64, now: Timestamp) {
+    fn note_loss(&mut self, missing: Option<(Timestamp, u64)>, total: u64, now: Timestamp) {
         self.loss = self.loss.filter(|loss| elapsed(loss.at, now) <= ORPHANS_EXPIRE && loss.total_before > total);
-        if let Some((heard, load)) = lost {
+        if let Some((heard, load)) = missing {
             let known =
                 self.totals.iter().rev().find(|(time, _)| *time <= heard).or(self.totals.first()).map(|(_, total)| *total);
             let total_before = known.unwrap_or_else(|| total.saturating_add(load)).min(total.saturating_add(load));

@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::census::{Member, Members};
+use super::census::{Health, Member, Members};
 use super::history::History;
 use super::policy::Policy;
 use crate::stages::{Numbers, ShardState, elapsed};
@@ -123,7 +123,7 @@ pub(super) fn limit_of(member: &Member<'_>) -> Option<u64> {
 fn learn(members: &Members<'_>, history: &mut History, now: Timestamp) -> f64 {
     let evidence: Vec<_> = members
         .fresh()
-        .filter(|m| !m.is_suspect && m.shard.ready_since().is_some_and(|since| elapsed(since, now) > WARM_AFTER))
+        .filter(|m| m.health == Health::Sound && m.shard.ready_since().is_some_and(|since| elapsed(since, now) > WARM_AFTER))
         .filter_map(|m| m.report)
         .filter(|report| report.load() > 0 && report.base_bytes > 0)
         .collect();

@@ -30,7 +30,7 @@ pub use history::History;
 pub use policy::Policy;
 
 use crate::stages::{Decision, DrainReason, Gate, Held, Mode, Numbers, Observed, ShardState, Shed, elapsed};
-use census::{Member, Members};
+use census::{Member, Members, Role};
 use measure::{Measure, limit_of};
 use policy::Size;
 use words::{Cause, Wanted};
@@ -118,7 +118,7 @@ impl<'p, 'a> Pass<'p, 'a> {
             recycles: if mode == Mode::Paused {
                 vec![]
             } else {
-                self.members.all.iter().filter(|m| m.is_recycled).map(|m| m.shard.pod()).collect()
+                self.members.all.iter().filter(|m| m.role == Role::Recycled).map(|m| m.shard.pod()).collect()
             },
             last_scale: self.history.last_scale.clone(),
             scaled,
@@ -237,7 +237,7 @@ impl<'p, 'a> Pass<'p, 'a> {
             self.gate = Some(Gate::VictimsDoNotFit);
         }
         let desired = wanted.saturating_add(kept).min(free);
-        Outcome { desired, cause: self.cause(desired, previous, true), victims: chosen }
+        Outcome { desired, cause: cause(desired, previous, true), victims: chosen }
     }
 
     /// The size is settled; what exists beyond it goes: over `max` one at a time because a person said so, otherwise when no
@@ -258,15 +258,7 @@ impl<'p, 'a> Pass<'p, 'a> {
             }
         }
         let by_load = desired != self.policy.bound(previous);
-        Outcome { desired, cause: self.cause(desired, previous, by_load), victims: chosen }
-    }
-
-    fn cause(&self, desired: u32, previous: u32, by_load: bool) -> Cause {
-        match (by_load, desired > previous) {
-            (false, _) => Cause::Bounds,
-            (true, true) => Cause::More,
-            (true, false) => Cause::Less,
-        }
+        Outcome { desired, cause: cause(desired, previous, by_load), victims: chosen }
     }
 
     /// The first gate that forbids to take away a shard that may hold work.
@@ -366,6 +358,14 @@ impl<'p, 'a> Pass<'p, 'a> {
         let is_old = since.is_some_and(|since| elapsed(since, self.now) >= OLD);
         let wanted = Wanted { desired, raw: self.raw };
         Some(Held { gate, message: words::held(gate, self.policy, self.members, wanted, is_old) })
+    }
+}
+
+fn cause(desired: u32, previous: u32, by_load: bool) -> Cause {
+    match (by_load, desired > previous) {
+        (false, _) => Cause::Bounds,
+        (true, true) => Cause::More,
+        (true, false) => Cause::Less,
     }
 }
 

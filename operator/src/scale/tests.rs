@@ -394,9 +394,16 @@ fn unschedulable_pods_do_not_run_away_and_go_first_and_at_once_when_load_falls()
     for _ in 0..400 {
         assert_eq!(story.pass(5).desired, 3);
     }
-    // The others are silent, so nothing that may hold work goes; the pod that never started needs no permission.
-    story.change(|cluster| cluster.each(|s| s.ready.then(|| s.load(500, 60 * MIB)).unwrap_or_default()));
-    story.pass(605);
+    story.change(|cluster| {
+        cluster.each(|shard| {
+            if shard.ready {
+                shard.load(1900, 60 * MIB);
+            }
+        })
+    });
+    let decision = story.pass(605);
+    assert_eq!((decision.desired, victims(&decision)), (2, vec!["tools-2"]), "once the window agrees");
+    // A closed gate holds what may hold work; a pod that never started needs no permission.
     let mut blocked = Story::settled(Cluster::autoscaled(1, 300).with_ready(2).with_pending(1).each(|s| {
         if s.ready {
             s.load(1900, 60 * MIB);

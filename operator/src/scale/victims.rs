@@ -2,14 +2,14 @@
 
 use std::collections::BTreeMap;
 
-use super::census::{Member, Members};
+use super::census::{Member, Members, Role};
 use super::measure::{Measure, room};
 use super::policy::Policy;
 use crate::stages::{ShardState, Victim};
 
 /// Pods that never took a connection, the newest first: taking them away costs nobody anything.
 pub(super) fn idle<'m, 'a>(members: &'m Members<'a>, most: u32) -> Vec<&'m Member<'a>> {
-    let mut idle: Vec<_> = members.active().filter(|m| !m.is_surge && is_idle(m)).collect();
+    let mut idle: Vec<_> = members.active().filter(|m| m.role == Role::Regular && is_idle(m)).collect();
     idle.sort_by_key(|m| (!m.is_outdated, std::cmp::Reverse(m.shard.index)));
     idle.truncate(usize::try_from(most).unwrap_or(usize::MAX));
     idle
@@ -17,7 +17,7 @@ pub(super) fn idle<'m, 'a>(members: &'m Members<'a>, most: u32) -> Vec<&'m Membe
 
 /// How many pods never took a connection.
 pub(super) fn idle_count(members: &Members<'_>) -> u32 {
-    u32::try_from(members.active().filter(|m| !m.is_surge && is_idle(m)).count()).unwrap_or(u32::MAX)
+    u32::try_from(members.active().filter(|m| m.role == Role::Regular && is_idle(m)).count()).unwrap_or(u32::MAX)
 }
 
 /// Up to `most` shards beyond those already chosen: outdated ones first, then unhealthy ones, then those with the fewest
@@ -37,7 +37,7 @@ pub(super) fn choose<'m, 'a>(
         let crowds = crowds(members, chosen);
         let candidates = members
             .active()
-            .filter(|m| !m.is_surge)
+            .filter(|m| m.role == Role::Regular)
             .filter(|m| chosen.iter().all(|c| c.shard.uid != m.shard.uid) && refused.iter().all(|uid| *uid != m.shard.uid));
         let next = candidates.min_by_key(|m| {
             let crowd = m.shard.node.as_deref().and_then(|node| crowds.get(node)).copied().unwrap_or(0);
@@ -70,7 +70,7 @@ pub(super) fn fits(policy: &Policy, measure: &Measure, members: &Members<'_>, go
         return true;
     }
     let bytes_each = bytes.div_ceil(load).max(1);
-    let staying = members.fresh().filter(|m| !m.is_surge && !is_gone(m));
+    let staying = members.fresh().filter(|m| m.role == Role::Regular && !is_gone(m));
     let room = staying.map(|m| room(policy, measure, m)).map(|(load, bytes)| load.min(bytes / bytes_each));
     room.fold(0, u64::saturating_add) >= load
 }

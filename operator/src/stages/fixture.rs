@@ -88,7 +88,7 @@ impl Cluster {
     }
 
     fn add(&mut self, make: impl FnOnce(u32) -> ObservedShard) {
-        let index = (0..).find(|n| self.observed.shards.iter().all(|shard| shard.index != *n)).unwrap();
+        let index = (0..u32::MAX).find(|n| self.observed.shards.iter().all(|shard| shard.index != *n)).unwrap();
         self.observed.shards.push(make(index));
         self.observed.shards.sort_by_key(|shard| shard.index);
     }

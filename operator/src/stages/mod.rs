@@ -290,6 +290,15 @@ pub struct DrainStep {
     pub marked: bool,
 }
 
+/// A change of placement.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct PlacementStep {
+    /// The pod.
+    pub pod: PodRef,
+    /// Whether the client Service is to send new connections to it.
+    pub placed: bool,
+}
+
 /// A pod to delete.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub struct DeleteStep {

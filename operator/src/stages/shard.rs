@@ -276,6 +276,11 @@ impl ObservedShard {
         PodRef { name: self.name.clone(), uid: self.uid.clone() }
     }
 
+    /// What the shard said last.
+    pub fn reported(&self) -> Option<&LoadReport> {
+        self.report.as_ref().map(|received| &received.report)
+    }
+
     /// Since when the shard has been Ready; none when it is not.
     pub fn ready_since(&self) -> Option<Timestamp> {
         self.ready_changed.filter(|_| self.ready)

@@ -11,7 +11,7 @@ pub(super) fn available(view: &View<'_>) -> Verdict {
     let serving: Vec<_> = view.serving().collect();
     if !serving.is_empty() {
         let room: u64 = serving.iter().map(|shard| free(shard)).fold(0, u64::saturating_add);
-        let unknown = serving.iter().any(|shard| view.report(shard).is_none_or(|report| report.hard_cap == 0));
+        let unknown = serving.iter().any(|shard| shard.reported().is_none_or(|report| report.hard_cap == 0));
         if room == 0 && !unknown {
             return decide(
                 Truth::False,
@@ -108,10 +108,10 @@ fn free(shard: &ObservedShard) -> u64 {
 
 fn why_unavailable(view: &View<'_>, available: &Verdict) -> String {
     let pods = view.active().chain(view.lost());
-    if let Some((shard, trouble)) = view.worst_trouble(pods).filter(|(_, trouble)| trouble.kind != TroubleKind::NotReady) {
-        if available.reason == trouble.kind.as_str() {
-            return trouble_words(shard, &trouble);
-        }
+    if let Some((shard, trouble)) = view.worst_trouble(pods).filter(|(_, trouble)| trouble.kind != TroubleKind::NotReady)
+        && available.reason == trouble.kind.as_str()
+    {
+        return trouble_words(shard, &trouble);
     }
     if let Some(failure) = worst_failure(view) {
         return failure_words(failure);
@@ -134,10 +134,10 @@ fn rolling_out(view: &View<'_>) -> Option<String> {
         let active = view.active().count();
         return Some(format!("{} of {} have the current template.", active - outdated, shards(active as u64)));
     }
-    let behind: Vec<_> = view.serving().filter(|shard| view.report(shard).is_some() && !view.serves_published(shard)).collect();
+    let behind: Vec<_> = view.serving().filter(|shard| shard.reported().is_some() && !view.serves_published(shard)).collect();
     let first = behind.first()?;
     let error = behind.iter().find_map(|shard| {
-        let error = view.report(shard).map(|report| report.catalog_error.as_str()).filter(|error| !error.is_empty())?;
+        let error = shard.reported().map(|report| report.catalog_error.as_str()).filter(|error| !error.is_empty())?;
         Some(format!("{}: {}.", shard.name, error.trim_end_matches('.')))
     });
     let wanted = view.published().map_or("the configuration".to_owned(), |hash| format!("revision {}", revision(hash)));

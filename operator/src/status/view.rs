@@ -100,11 +100,6 @@ impl<'a> View<'a> {
             .filter_map(|shard| shard.report.as_ref().map(|received| (shard, &received.report)))
     }
 
-    /// The report of a shard.
-    pub(super) fn report(&self, shard: &'a ObservedShard) -> Option<&'a LoadReport> {
-        shard.report.as_ref().map(|received| &received.report)
-    }
-
     /// Memory of the shards that report and stay.
     pub(super) fn memory(&self) -> impl Iterator<Item = Memory<'a>> {
         self.fresh().filter_map(|shard| {
@@ -132,7 +127,7 @@ impl<'a> View<'a> {
 
     /// Whether the shard says that it serves what is published.
     pub(super) fn serves_published(&self, shard: &'a ObservedShard) -> bool {
-        let serves = self.report(shard).map(|report| report.catalog_hash.as_str());
+        let serves = shard.reported().map(|report| report.catalog_hash.as_str());
         serves.is_some() && serves == self.published()
     }
 

@@ -1,0 +1,249 @@
+//! Which shards the client Service sends new connections to: [`place`].
+//!
+//! A full shard is fenced only while another has room, so that a client never meets an empty Service: the shard itself
+//! refuses with 503 and `Retry-After` when it is full. Fencing cuts no stream.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+use mcp_crds::load::GuardStage;
+
+use crate::stages::{Decision, Observed, ObservedShard, PlacementStep, ShardState, elapsed};
+
+/// A fenced shard comes back below this percentage of the target.
+const RELEASE_PERCENT: u64 = 90;
+/// Within this time…
+const BUDGET_PERIOD: Duration = Duration::from_mins(1);
+/// …at most this percentage of the shards is fenced or released…
+const BUDGET_PERCENT: usize = 10;
+/// …and at least this many may be.
+const BUDGET_LEAST: usize = 2;
+
+/// When placement was changed, lately.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Flips(Vec<Timestamp>);
+
+/// A shard that could be placed.
+struct Candidate<'a> {
+    shard: &'a ObservedShard,
+    placed: bool,
+    load: u64,
+    over: bool,
+    cool: bool,
+}
+
+/// What to change about placement, by index, and the flips to hand to the next pass.
+///
+/// Draining shards are never placed. Of the Ready ones at least half are, and at least one.
+pub fn place(observed: &Observed, decision: &Decision, flips: &Flips, now: Timestamp) -> (Vec<PlacementStep>, Flips) {
+    let mut flips = Flips(flips.0.iter().copied().filter(|time| *time <= now && elapsed(*time, now) < BUDGET_PERIOD).collect());
+    if observed.is_deleted() {
+        return (vec![], flips);
+    }
+    let mut candidates = vec![];
+    let mut steps = vec![];
+    let mut shards: Vec<_> = observed.shards.iter().filter(|shard| shard.terminating.is_none()).collect();
+    shards.sort_by_key(|shard| shard.index);
+    for shard in shards {
+        match observed.state(shard, now) {
+            ShardState::Draining if shard.placed => steps.push(step(shard, false)),
+            // What is not Ready gets no connections, whatever its label: it is born placed, and stays so.
+            ShardState::Pending if !shard.placed && !shard.ready => steps.push(step(shard, true)),
+            ShardState::Pending | ShardState::Fresh | ShardState::Silent if shard.ready => {
+                candidates.push(Candidate::of(shard, decision.numbers.target));
+            }
+            ShardState::Draining
+            | ShardState::Pending
+            | ShardState::Fresh
+            | ShardState::Silent
+            | ShardState::Lost
+            | ShardState::Finished => {}
+        }
+    }
+    fence(&mut candidates, &mut flips, now);
+    steps.extend(candidates.iter().filter(|c| c.placed != c.shard.placed).map(|c| step(c.shard, c.placed)));
+    steps.sort_by(|a, b| a.pod.cmp(&b.pod));
+    (steps, flips)
+}
+
+/// Fences and releases, within the budget; what keeps the Service from being empty needs none.
+fn fence(candidates: &mut [Candidate<'_>], flips: &mut Flips, now: Timestamp) {
+    let total = candidates.len();
+    let budget = (total * BUDGET_PERCENT / 100).max(BUDGET_LEAST);
+    let least = total.div_ceil(2).max(1).min(total);
+    let placed = |candidates: &[Candidate<'_>]| candidates.iter().filter(|c| c.placed).count();
+    let has_room = candidates.iter().any(|c| !c.over);
+
+    candidates.sort_by_key(|c| (c.load, c.shard.index));
+    for position in 0..total {
+        let releases = candidates[position].cool || !has_room;
+        let must = placed(candidates) < least;
+        if !candidates[position].placed && (must || (releases && flips.0.len() < budget)) {
+            candidates[position].placed = true;
+            if !must {
+                flips.0.push(now);
+            }
+        }
+    }
+    for position in (0..total).rev() {
+        let others_have_room = candidates.iter().enumerate().any(|(other, c)| other != position && c.placed && !c.over);
+        let candidate = &candidates[position];
+        let fences = candidate.placed && candidate.over && others_have_room;
+        if fences && placed(candidates) > least && flips.0.len() < budget {
+            candidates[position].placed = false;
+            flips.0.push(now);
+        }
+    }
+}
+
+fn step(shard: &ObservedShard, placed: bool) -> PlacementStep {
+    PlacementStep { pod: shard.pod(), placed }
+}
+
+impl<'a> Candidate<'a> {
+    /// A shard whose load is not known is as it is.
+    fn of(shard: &'a ObservedShard, target: u64) -> Self {
+        let load = shard.reported().map_or(0, mcp_crds::load::LoadReport::load);
+        let refuses = shard.reported().is_some_and(|report| report.stage >= GuardStage::RefusingStreams);
+        let known = shard.reported().is_some() && target > 0;
+        let over = known && (load > target || refuses);
+        let cool = !known || (!refuses && load.saturating_mul(100) < target.saturating_mul(RELEASE_PERCENT));
+        Self { shard, placed: shard.placed, load, over, cool }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use jiff::SignedDuration;
+    use proptest::prelude::*;
+
+    use super::*;
+    use crate::stages::DrainReason;
+    use crate::stages::Numbers;
+    use crate::stages::fixture::{Cluster, MIB, at};
+
+    const TARGET: u64 = 1000;
+
+    fn decision() -> Decision {
+        Decision { numbers: Numbers { target: TARGET, ..Numbers::default() }, ..Decision::default() }
+    }
+
+    fn cluster(loads: &[u64]) -> Cluster {
+        let count = u32::try_from(loads.len()).unwrap();
+        Cluster::manual(1).with_ready(count).each(|shard| shard.load(loads[shard.index as usize], 60 * MIB))
+    }
+
+    fn fenced(cluster: Cluster, indexes: &[u32]) -> Cluster {
+        cluster.each(|shard| shard.placed = !indexes.contains(&shard.index))
+    }
+
+    fn steps(cluster: &Cluster) -> Vec<(String, bool)> {
+        let (steps, _) = place(&cluster.observed, &decision(), &Flips::default(), at(0));
+        steps.into_iter().map(|step| (step.pod.name, step.placed)).collect()
+    }
+
+    #[test]
+    fn a_shard_over_the_target_is_fenced_while_another_has_room() {
+        assert_eq!(steps(&cluster(&[1001, 500, 600])), [("tools-0".into(), false)]);
+        assert_eq!(steps(&cluster(&[1000, 500, 600])), []);
+        assert_eq!(steps(&cluster(&[1001, 1002, 1003])), [], "none has room: each refuses by itself");
+    }
+
+    #[test]
+    fn a_shard_whose_guard_refuses_streams_is_fenced() {
+        let hot = cluster(&[10, 500, 600]).shard(0, |shard| {
+            shard.report.as_mut().unwrap().report.stage = GuardStage::RefusingStreams;
+        });
+        assert_eq!(steps(&hot), [("tools-0".into(), false)]);
+    }
+
+    #[test]
+    fn a_fenced_shard_comes_back_below_ninety_percent_or_when_no_other_has_room() {
+        assert_eq!(steps(&fenced(cluster(&[950, 500]), &[0])), []);
+        assert_eq!(steps(&fenced(cluster(&[899, 500]), &[0])), [("tools-0".into(), true)]);
+        assert_eq!(steps(&fenced(cluster(&[1100, 1200]), &[0])), [("tools-0".into(), true)]);
+    }
+
+    #[test]
+    fn half_of_the_shards_stay_placed_and_a_lone_one_always() {
+        assert_eq!(steps(&cluster(&[1100, 1200, 1300, 5])).len(), 2);
+        assert_eq!(steps(&cluster(&[5000])), []);
+        assert_eq!(steps(&fenced(cluster(&[950]), &[0])), [("tools-0".into(), true)], "never none");
+    }
+
+    #[test]
+    fn draining_shards_leave_at_once_and_their_cancelled_drain_is_not_placed_here() {
+        let draining = cluster(&[5, 5]).shard(0, |shard| {
+            shard.drain(DrainReason::ScaleIn, at(0));
+            shard.placed = true;
+        });
+        assert_eq!(steps(&draining), [("tools-0".into(), false)]);
+        assert_eq!(steps(&draining.shard(0, |shard| shard.placed = false)), []);
+    }
+
+    #[test]
+    fn a_starting_shard_is_placed_before_it_is_ready() {
+        let starting = Cluster::manual(1).with_pending(1).shard(0, |shard| shard.placed = false);
+        assert_eq!(steps(&starting), [("tools-0".into(), true)]);
+    }
+
+    #[test]
+    fn flips_have_a_budget_and_it_comes_back_after_a_minute() {
+        let loads: Vec<_> = (0..10).map(|n| if n < 5 { 1500 } else { 10 }).collect();
+        let mut cluster = cluster(&loads);
+        let mut flips = Flips::default();
+        let mut fenced = vec![];
+        for pass in 0..30 {
+            let now = at(0) + SignedDuration::from_secs(5 * pass);
+            cluster = cluster.heard(now);
+            let (steps, after) = place(&cluster.observed, &decision(), &flips, now);
+            flips = after;
+            for step in steps {
+                let index = cluster.observed.shards.iter().position(|shard| shard.name == step.pod.name).unwrap();
+                cluster.observed.shards[index].placed = step.placed;
+            }
+            fenced.push(cluster.observed.shards.iter().filter(|shard| !shard.placed).count());
+        }
+        assert_eq!((fenced[0], fenced[11], fenced[12], fenced[29]), (2, 2, 4, 5));
+    }
+
+    proptest! {
+        #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
+
+        #[test]
+        fn at_least_half_of_the_ready_shards_and_never_none_are_placed(
+            shards in prop::collection::vec((0_u64..2000, any::<bool>(), any::<bool>()), 1..40),
+        ) {
+            let loads: Vec<_> = shards.iter().map(|(load, ..)| *load).collect();
+            let mut cluster = cluster(&loads).each(|shard| {
+                let (_, placed, draining) = shards[shard.index as usize];
+                if draining {
+                    shard.drain(DrainReason::ScaleIn, at(0));
+                }
+                shard.placed = placed;
+            });
+            let (steps, flips) = place(&cluster.observed, &decision(), &Flips::default(), at(0));
+            for step in &steps {
+                let shard = cluster.observed.shards.iter_mut().find(|shard| shard.uid == step.pod.uid).unwrap();
+                prop_assert_ne!(shard.placed, step.placed, "only what changes is written");
+                shard.placed = step.placed;
+            }
+            let staying: Vec<_> = cluster.observed.shards.iter().filter(|shard| shard.draining.is_none()).collect();
+            prop_assert!(staying.iter().filter(|shard| shard.placed).count() * 2 >= staying.len());
+            prop_assert!(cluster.observed.shards.iter().all(|shard| shard.draining.is_none() || !shard.placed));
+            // A second look, when nothing moved, finds nothing to undo.
+            let (again, _) = place(&cluster.observed, &decision(), &flips, at(0));
+            for step in again {
+                prop_assert!(steps.iter().all(|first| first.pod != step.pod), "flapped: {step:?}");
+            }
+        }
+
+        #[test]
+        fn the_order_of_shards_does_not_matter(loads in prop::collection::vec(0_u64..2000, 1..40)) {
+            let mut cluster = cluster(&loads);
+            let forward = place(&cluster.observed, &decision(), &Flips::default(), at(0));
+            cluster.observed.shards.reverse();
+            prop_assert_eq!(place(&cluster.observed, &decision(), &Flips::default(), at(0)), forward);
+        }
+    }
+}
