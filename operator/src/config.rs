@@ -92,6 +92,16 @@ pub struct Settings {
     )]
     pub operator_namespace: String,
 
+    /// DNS domain of the Kubernetes cluster: shards accept requests to the names of their Services in it.
+    #[arg(
+        long,
+        env = "MCP_OPERATOR_CLUSTER_DOMAIN",
+        value_name = "DOMAIN",
+        default_value = "cluster.local",
+        help_heading = "Shards"
+    )]
+    pub cluster_domain: String,
+
     /// Name of this process in the events it writes: the pod's name.
     #[arg(
         long,
@@ -122,6 +132,8 @@ pub struct Config {
     pub kubeconfig: Option<PathBuf>,
     /// The operator's own namespace.
     pub operator_namespace: String,
+    /// DNS domain of the Kubernetes cluster.
+    pub cluster_domain: String,
     /// Name of this process in events.
     pub identity: String,
 }
@@ -160,6 +172,13 @@ impl Config {
         }
         if !is_dns_label(&settings.operator_namespace) {
             complain("operator-namespace", "MCP_OPERATOR_NAMESPACE", not_a_namespace(&settings.operator_namespace));
+        }
+        if !settings.cluster_domain.split('.').all(is_dns_label) {
+            complain(
+                "cluster-domain",
+                "MCP_OPERATOR_CLUSTER_DOMAIN",
+                format!("{:?} is not a DNS domain, for example 'cluster.local'", settings.cluster_domain),
+            );
         }
         if settings.server_image.is_empty() || settings.server_image.contains(char::is_whitespace) {
             complain(
@@ -222,6 +241,7 @@ impl Config {
             log_filter: settings.log_level.clone(),
             kubeconfig: settings.kubeconfig.clone(),
             operator_namespace: settings.operator_namespace.clone(),
+            cluster_domain: settings.cluster_domain.clone(),
             identity: settings.identity.clone(),
         })
     }

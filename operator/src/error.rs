@@ -114,16 +114,23 @@ pub enum Step {
     PatchStatus,
 }
 
-impl fmt::Display for Step {
-    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(match self {
+impl Step {
+    /// In words, for messages and metrics.
+    pub fn as_str(self) -> &'static str {
+        match self {
             Self::Read => "read",
             Self::Apply => "apply",
             Self::Create => "create",
             Self::Label => "label",
             Self::Delete => "delete",
             Self::PatchStatus => "patch the status of",
-        })
+        }
+    }
+}
+
+impl fmt::Display for Step {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.write_str(self.as_str())
     }
 }
 

@@ -15,13 +15,27 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 pub mod admin;
+pub mod apply;
 pub mod client;
 pub mod config;
+pub mod controller;
 pub mod desired;
 pub mod error;
+pub mod events;
+pub mod flip;
+pub mod memory;
 pub mod metrics;
 pub mod names;
+pub mod observe;
+pub mod reconcile;
+pub mod placement;
+pub mod references;
+pub mod rollout;
+pub mod scale;
+pub mod shards;
 pub mod stages;
+pub mod status;
 pub mod telemetry;
+pub mod words;
 
 pub use error::{Error, Result};

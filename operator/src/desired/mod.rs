@@ -10,7 +10,7 @@ pub mod pod;
 mod secret;
 mod service;
 
-use k8s_openapi::api::core::v1::{ConfigMap, Secret, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
@@ -24,22 +24,18 @@ pub use account::service_account;
 pub use config::{TooLarge, config_map, shard_config};
 pub use disruption::disruption_budget;
 pub use network::network_policy;
-pub use secret::{MalformedKeys, credentials_secret, key_ring, keys_secret};
+pub use secret::{MalformedKeys, credentials_secret, key_ring, keys_secret, keys_secret_of};
 pub use service::{client_port, client_service, members_service, shards_service};
 
 use crate::names;
 
-/// An object that is applied, of any kind we own.
+/// An object that follows from the spec alone.
 #[derive(Clone, Debug, PartialEq)]
 pub enum Object {
     /// Without any right.
     ServiceAccount(ServiceAccount),
     /// Client, members or headless.
     Service(Service),
-    /// The published configuration.
-    ConfigMap(ConfigMap),
-    /// Copies of credentials. The keys are created once, not applied.
-    Secret(Secret),
     /// Over the active shards.
     PodDisruptionBudget(PodDisruptionBudget),
     /// Opt-in.
@@ -116,6 +112,13 @@ pub fn fingerprint<T: Serialize>(object: &T) -> String {
     hex(&digest::digest(&digest::SHA256, &json).as_ref()[..8])
 }
 
+/// An object with the hash of what was rendered, by which a later pass sees that there is nothing to apply.
+pub fn seal<K: Resource + Serialize>(mut object: K) -> K {
+    let hash = fingerprint(&object);
+    object.meta_mut().annotations.get_or_insert_default().insert(names::ANNOTATION_RENDERED_HASH.to_owned(), hash);
+    object
+}
+
 // === impl Object ===
 
 impl Object {
@@ -124,8 +127,6 @@ impl Object {
         match self {
             Self::ServiceAccount(object) => &object.metadata,
             Self::Service(object) => &object.metadata,
-            Self::ConfigMap(object) => &object.metadata,
-            Self::Secret(object) => &object.metadata,
             Self::PodDisruptionBudget(object) => &object.metadata,
             Self::NetworkPolicy(object) => &object.metadata,
         }
@@ -220,8 +221,6 @@ mod tests {
                 .map(|object| match object {
                     Object::ServiceAccount(o) => serde_json::to_value(o).unwrap(),
                     Object::Service(o) => serde_json::to_value(o).unwrap(),
-                    Object::ConfigMap(o) => serde_json::to_value(o).unwrap(),
-                    Object::Secret(o) => serde_json::to_value(o).unwrap(),
                     Object::PodDisruptionBudget(o) => serde_json::to_value(o).unwrap(),
                     Object::NetworkPolicy(o) => serde_json::to_value(o).unwrap(),
                 })

@@ -41,8 +41,13 @@ pub fn keys_secret(cluster: &McpCluster, session: &[u8; 32], control: &[u8; 32])
         session: vec![session],
         control: vec![control],
     };
+    keys_secret_of(cluster, &ring)
+}
+
+/// The Secret of known keys: to put back one that was deleted.
+pub fn keys_secret_of(cluster: &McpCluster, ring: &KeyRing) -> Secret {
     // A key ring is strings; strings always serialise.
-    let json = serde_json::to_vec(&ring).unwrap_or_default();
+    let json = serde_json::to_vec(ring).unwrap_or_default();
     Secret {
         metadata: metadata(cluster, names::keys_secret(name_of(cluster))),
         type_: Some("Opaque".to_owned()),

@@ -1,0 +1,241 @@
+//! What passes over one cluster remember. A new process starts without it and loses nothing but time: everything that must
+//! not be forgotten is on the pods, in the published objects or in status.
+
+use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::ConfigMap;
+use mcp_crds::McpClusterStatus;
+use mcp_crds::catalog::{Compiled, ConfigMapData};
+use mcp_crds::control::KeyRing;
+use mcp_crds::load::Member;
+
+use crate::flip::Flip;
+use crate::scale::History;
+use crate::stages::{CatalogOutcome, Failure, Received};
+
+/// A name that turned out to be taken is tried again after this long.
+const TAKEN_FOR: Duration = Duration::from_secs(60);
+/// Before a refused write is tried again; doubled each time…
+const FIRST_BACKOFF: Duration = Duration::from_secs(2);
+/// …up to this.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(120);
+
+/// Of all clusters of one scope, by uid.
+#[derive(Debug, Default)]
+pub struct Memories(Mutex<HashMap<String, Memory>>);
+
+/// Of one cluster.
+#[derive(Clone, Debug)]
+pub struct Memory {
+    /// When this process began to ask for reports.
+    pub watching_since: Timestamp,
+    /// Of the autoscaler.
+    pub history: Option<History>,
+    /// The keys, and when they were last read.
+    pub keys: Option<(Arc<KeyRing>, Timestamp)>,
+    /// The last report of each pod, by uid.
+    pub reports: HashMap<String, Received>,
+    /// What became of the catalog.
+    pub catalog: CatalogMemory,
+    /// The flip to the published configuration, and the hash it is about.
+    pub flip: (String, Flip),
+    /// The shards of the mesh.
+    pub members: Members,
+    /// The status written last, and when.
+    pub status: Option<(McpClusterStatus, Timestamp)>,
+    /// Writes that were refused, by object.
+    pub refused: BTreeMap<String, Refused>,
+    /// Indexes whose name somebody else's pod has, and until when that is believed.
+    pub taken: BTreeMap<u32, Timestamp>,
+    /// Passes that failed one after another.
+    pub failed_passes: u32,
+}
+
+/// What became of the catalog.
+#[derive(Clone, Debug, Default)]
+pub struct CatalogMemory {
+    /// The generation and image it was compiled for.
+    pub compiled_for: Option<(i64, String)>,
+    /// Whether a ConfigMap it refers to changed since.
+    pub stale: bool,
+    /// The ConfigMaps it refers to, as far as they exist.
+    pub config_maps: Arc<BTreeMap<String, ConfigMapData>>,
+    /// Names of the ConfigMaps it refers to.
+    pub refers: BTreeSet<String>,
+    /// The last result of the compiler that was whole.
+    pub compiled: Option<Arc<Compiled>>,
+    /// The object that publishes it.
+    pub object: Option<Arc<ConfigMap>>,
+    /// For status.
+    pub outcome: CatalogOutcome,
+    /// When the Secrets were last read.
+    pub secrets_read: Option<Timestamp>,
+    /// Fingerprint of the copied credentials.
+    pub credentials: Option<String>,
+    /// Hash in the live ConfigMap: none before it was looked at, then none when there is no such object.
+    pub published: Option<Option<String>>,
+}
+
+/// The shards of the mesh, and the epoch of the list.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Members {
+    /// Grows with every change, also over restarts of this process: milliseconds since the Unix epoch, or one more.
+    pub epoch: u64,
+    /// By name.
+    pub list: Vec<Member>,
+}
+
+/// A write that was refused.
+#[derive(Clone, Debug, PartialEq)]
+pub struct Refused {
+    /// For status.
+    pub failure: Failure,
+    /// How often in a row.
+    pub times: u32,
+    /// Not to be tried before.
+    pub due: Timestamp,
+}
+
+// === impl Memories ===
+
+impl Memories {
+    /// Looks at, or changes, what is remembered of a cluster.
+    pub fn with<T>(&self, uid: &str, now: Timestamp, look: impl FnOnce(&mut Memory) -> T) -> T {
+        let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        look(all.entry(uid.to_owned()).or_insert_with(|| Memory::new(now)))
+    }
+
+    /// Forgets a cluster.
+    pub fn forget(&self, uid: &str) {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).remove(uid);
+    }
+}
+
+// === impl Memory ===
+
+impl Memory {
+    fn new(now: Timestamp) -> Self {
+        Self {
+            watching_since: now,
+            history: None,
+            keys: None,
+            reports: HashMap::new(),
+            catalog: CatalogMemory::default(),
+            flip: (String::new(), Flip::default()),
+            members: Members::default(),
+            status: None,
+            refused: BTreeMap::new(),
+            taken: BTreeMap::new(),
+            failed_passes: 0,
+        }
+    }
+
+    /// Takes in a report; one that a later one of the same process overtook is dropped.
+    pub fn hear(&mut self, pod: &str, received: Received) {
+        let overtaken = self.reports.get(pod).is_some_and(|known| {
+            known.report.incarnation == received.report.incarnation && known.report.seq > received.report.seq
+        });
+        if !overtaken {
+            self.reports.insert(pod.to_owned(), received);
+        }
+    }
+
+    /// Indexes whose name is believed to be taken.
+    pub fn taken(&mut self, now: Timestamp) -> BTreeSet<u32> {
+        self.taken.retain(|_, until| *until > now);
+        self.taken.keys().copied().collect()
+    }
+
+    /// Takes in that somebody else's pod has the name of this index.
+    pub fn take(&mut self, index: u32, now: Timestamp) {
+        self.taken.insert(index, now.saturating_add(TAKEN_FOR).unwrap_or(now));
+    }
+
+    /// Whether a write is to be tried now.
+    pub fn is_due(&self, object: &str, now: Timestamp) -> bool {
+        self.refused.get(object).is_none_or(|refused| refused.due <= now)
+    }
+
+    /// Takes in that a write succeeded.
+    pub fn accept(&mut self, object: &str) {
+        self.refused.remove(object);
+    }
+
+    /// Takes in that a write was refused; returns whether that is news. `jitter` is from 0 to 1.
+    pub fn refuse(&mut self, failure: Failure, now: Timestamp, jitter: f64) -> bool {
+        let before = self.refused.get(&failure.object);
+        let times = before.map_or(0, |before| before.times).saturating_add(1);
+        let news = before.is_none_or(|before| before.failure != failure);
+        let due = now.saturating_add(backoff(times, jitter)).unwrap_or(now);
+        self.refused.insert(failure.object.clone(), Refused { failure, times, due });
+        news
+    }
+
+    /// Keeps the list of the mesh; its epoch grows when it changed.
+    pub fn assemble(&mut self, list: Vec<Member>, now: Timestamp) -> &Members {
+        if self.members.epoch == 0 || self.members.list != list {
+            let epoch = u64::try_from(now.as_millisecond()).unwrap_or(1).max(self.members.epoch + 1);
+            self.members = Members { epoch, list };
+        }
+        &self.members
+    }
+}
+
+/// How long to wait after this many failures: doubling, bounded, and never the same for two objects. `jitter` is from 0 to 1.
+pub fn backoff(times: u32, jitter: f64) -> Duration {
+    let whole = FIRST_BACKOFF.saturating_mul(1 << times.saturating_sub(1).min(10)).min(LONGEST_BACKOFF);
+    whole.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
+}
+
+#[cfg(test)]
+mod tests {
+    use mcp_crds::load::LoadReport;
+
+    use super::*;
+    use crate::stages::FailureReason;
+
+    fn at(seconds: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + seconds).unwrap()
+    }
+
+    fn report(incarnation: &str, seq: u64) -> Received {
+        Received { report: LoadReport { incarnation: incarnation.into(), seq, ..LoadReport::default() }, at: at(0) }
+    }
+
+    #[test]
+    fn a_report_that_was_overtaken_is_dropped_and_one_of_a_new_process_is_not() {
+        let mut memory = Memory::new(at(0));
+        memory.hear("u", report("a", 7));
+        memory.hear("u", report("a", 6));
+        assert_eq!(memory.reports["u"].report.seq, 7);
+        memory.hear("u", report("b", 1));
+        assert_eq!(memory.reports["u"].report.seq, 1);
+    }
+
+    #[test]
+    fn a_refused_write_waits_longer_each_time_and_is_news_once() {
+        let failure = Failure { reason: FailureReason::QuotaExceeded, object: "Pod a-0".into(), message: "no".into() };
+        let mut memory = Memory::new(at(0));
+        assert!(memory.refuse(failure.clone(), at(0), 1.0));
+        assert!(!memory.is_due("Pod a-0", at(1)) && memory.is_due("Pod a-0", at(2)));
+        assert!(!memory.refuse(failure.clone(), at(2), 1.0));
+        assert!(!memory.is_due("Pod a-0", at(5)) && memory.is_due("Pod a-0", at(6)));
+        memory.accept("Pod a-0");
+        assert!(memory.is_due("Pod a-0", at(6)));
+        assert_eq!(backoff(1000, 1.0), LONGEST_BACKOFF);
+        assert_eq!(backoff(1, 0.0), FIRST_BACKOFF / 2);
+    }
+
+    #[test]
+    fn the_epoch_grows_with_every_change_and_only_then() {
+        let member = |name: &str| Member { name: name.into(), address: "10.0.0.1".into() };
+        let mut memory = Memory::new(at(0));
+        let first = memory.assemble(vec![member("a-0")], at(0)).epoch;
+        assert_eq!(memory.assemble(vec![member("a-0")], at(5)).epoch, first);
+        // Also when the clock moved back.
+        assert!(memory.assemble(vec![member("a-1")], at(-100)).epoch > first);
+    }
+}

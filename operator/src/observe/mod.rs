@@ -1,0 +1,9 @@
+//! Watches and scrapes: what the API server and the shards say, kept ready for the next pass.
+
+mod scrape;
+mod shelf;
+mod watches;
+
+pub use scrape::{Scraper, Target};
+pub use shelf::Shelf;
+pub use watches::{Child, Stores, Wake, watch};

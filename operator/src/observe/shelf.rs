@@ -1,0 +1,215 @@
+//! What we know of one kind of object, from a watch and from our own writes, whichever is newer.
+//!
+//! A watch lags behind our writes. Without the writes a pass would see the world before the last one: apply again what is
+//! there, or choose a second shard to drain because the first does not look drained yet.
+
+use std::collections::{BTreeMap, HashMap};
+use std::sync::{Arc, PoisonError, RwLock};
+
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::Resource;
+use kube::runtime::watcher::Event;
+use tokio::sync::watch;
+
+/// Objects of one kind, by namespace and name.
+#[derive(Debug)]
+pub struct Shelf<K> {
+    inner: RwLock<Inner<K>>,
+    listed: watch::Sender<bool>,
+}
+
+#[derive(Debug)]
+struct Inner<K> {
+    objects: HashMap<String, BTreeMap<String, Arc<K>>>,
+    listing: Option<Vec<Arc<K>>>,
+}
+
+impl<K> Default for Shelf<K> {
+    fn default() -> Self {
+        Self { inner: RwLock::new(Inner { objects: HashMap::new(), listing: None }), listed: watch::Sender::new(false) }
+    }
+}
+
+impl<K: Resource> Shelf<K> {
+    /// Takes in an event of the watch; returns the objects it touched, and whether each is gone.
+    pub fn learn(&self, event: Event<K>) -> Vec<(Arc<K>, bool)> {
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        match event {
+            Event::Init => {
+                inner.listing = Some(vec![]);
+                vec![]
+            }
+            Event::InitApply(object) => {
+                let object = Arc::new(object);
+                inner.listing.get_or_insert_default().push(object.clone());
+                vec![(object, false)]
+            }
+            Event::InitDone => {
+                let gone = inner.replace();
+                drop(inner);
+                self.listed.send_replace(true);
+                gone.into_iter().map(|object| (object, true)).collect()
+            }
+            Event::Apply(object) => {
+                let object = Arc::new(object);
+                inner.put(object.clone());
+                vec![(object, false)]
+            }
+            Event::Delete(object) => {
+                let object = Arc::new(object);
+                inner.remove(&object);
+                vec![(object, true)]
+            }
+        }
+    }
+
+    /// Takes in the answer to a write of ours.
+    pub fn wrote(&self, object: K) {
+        self.inner.write().unwrap_or_else(PoisonError::into_inner).put(Arc::new(object));
+    }
+
+    /// Takes in that an object of ours is gone.
+    pub fn removed(&self, object: &K) {
+        self.inner.write().unwrap_or_else(PoisonError::into_inner).remove(object);
+    }
+
+    /// The object of this name.
+    pub fn get(&self, namespace: &str, name: &str) -> Option<Arc<K>> {
+        self.inner.read().unwrap_or_else(PoisonError::into_inner).objects.get(namespace)?.get(name).cloned()
+    }
+
+    /// All objects of a namespace, by name.
+    pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
+        let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
+        inner.objects.get(namespace).map(|all| all.values().cloned().collect()).unwrap_or_default()
+    }
+
+    /// Waits for the first complete list.
+    pub async fn listed(&self) {
+        // The sender lives in `self`, so the wait cannot fail.
+        let _ = self.listed.subscribe().wait_for(|listed| *listed).await;
+    }
+}
+
+impl<K: Resource> Inner<K> {
+    /// Keeps the newer of two versions of one object, and always the newer of two objects of one name.
+    fn put(&mut self, object: Arc<K>) {
+        let slot = self.objects.entry(namespace(object.meta()).to_owned()).or_default();
+        match slot.get(name(object.meta())) {
+            Some(known) if version(known.meta()) > version(object.meta()) => {}
+            Some(_) | None => {
+                slot.insert(name(object.meta()).to_owned(), object);
+            }
+        }
+    }
+
+    /// Removes an object, unless a newer one has its name by now.
+    fn remove(&mut self, object: &K) {
+        if let Some(slot) = self.objects.get_mut(namespace(object.meta())) {
+            let same = slot.get(name(object.meta())).is_some_and(|known| known.meta().uid == object.meta().uid);
+            if same {
+                slot.remove(name(object.meta()));
+            }
+            if slot.is_empty() {
+                self.objects.remove(namespace(object.meta()));
+            }
+        }
+    }
+
+    /// Replaces everything by the complete list, but for what was written after the list was taken. Returns what is gone.
+    fn replace(&mut self) -> Vec<Arc<K>> {
+        let listed = self.listing.take().unwrap_or_default();
+        let as_of = listed.iter().map(|object| version(object.meta())).max().unwrap_or_default();
+        let before = std::mem::take(&mut self.objects);
+        for object in listed {
+            self.put(object);
+        }
+        let mut gone = vec![];
+        for known in before.into_values().flat_map(BTreeMap::into_values) {
+            let here = self.objects.get(namespace(known.meta())).and_then(|slot| slot.get(name(known.meta())));
+            if version(known.meta()) > as_of {
+                self.put(known);
+            } else if here.is_none_or(|here| here.meta().uid != known.meta().uid) {
+                gone.push(known);
+            }
+        }
+        gone
+    }
+}
+
+fn namespace(metadata: &ObjectMeta) -> &str {
+    metadata.namespace.as_deref().unwrap_or_default()
+}
+
+fn name(metadata: &ObjectMeta) -> &str {
+    metadata.name.as_deref().unwrap_or_default()
+}
+
+/// Resource versions of one kind are ordered as numbers.
+fn version(metadata: &ObjectMeta) -> u128 {
+    metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
+}
+
+#[cfg(test)]
+mod tests {
+    use k8s_openapi::api::core::v1::Pod;
+
+    use super::*;
+
+    fn pod(name: &str, uid: &str, version: u32) -> Pod {
+        let mut pod = Pod::default();
+        pod.metadata.namespace = Some("agents".into());
+        pod.metadata.name = Some(name.into());
+        pod.metadata.uid = Some(uid.into());
+        pod.metadata.resource_version = Some(version.to_string());
+        pod
+    }
+
+    fn versions(shelf: &Shelf<Pod>) -> Vec<(String, u128)> {
+        shelf.in_namespace("agents").iter().map(|pod| (pod.metadata.name.clone().unwrap(), version(&pod.metadata))).collect()
+    }
+
+    #[test]
+    fn a_write_of_ours_is_seen_before_the_watch_brings_it() {
+        let shelf = Shelf::default();
+        shelf.learn(Event::Apply(pod("a-0", "u", 5)));
+        shelf.wrote(pod("a-0", "u", 7));
+        shelf.learn(Event::Apply(pod("a-0", "u", 6)));
+        assert_eq!(versions(&shelf), [("a-0".into(), 7)]);
+        shelf.learn(Event::Apply(pod("a-0", "u", 10)));
+        assert_eq!(versions(&shelf), [("a-0".into(), 10)]);
+    }
+
+    #[test]
+    fn a_late_deletion_does_not_take_the_object_that_has_the_name_by_now() {
+        let shelf = Shelf::default();
+        shelf.wrote(pod("a-0", "new", 9));
+        shelf.learn(Event::Delete(pod("a-0", "old", 8)));
+        assert_eq!(versions(&shelf), [("a-0".into(), 9)]);
+        shelf.learn(Event::Delete(pod("a-0", "new", 11)));
+        assert_eq!(versions(&shelf), []);
+    }
+
+    #[test]
+    fn a_new_list_drops_what_is_gone_and_keeps_what_was_written_since() {
+        let shelf = Shelf::default();
+        shelf.learn(Event::Apply(pod("a-0", "u0", 3)));
+        shelf.wrote(pod("a-2", "u2", 9));
+        shelf.learn(Event::Init);
+        shelf.learn(Event::InitApply(pod("a-1", "u1", 6)));
+        assert_eq!(versions(&shelf).len(), 2, "the old content stays until the list is complete");
+        let gone = shelf.learn(Event::InitDone);
+        assert_eq!(gone.len(), 1);
+        assert!(gone[0].1 && gone[0].0.metadata.name.as_deref() == Some("a-0"));
+        assert_eq!(versions(&shelf), [("a-1".into(), 6), ("a-2".into(), 9)]);
+    }
+
+    #[tokio::test]
+    async fn the_first_list_is_waited_for() {
+        let shelf = Shelf::<Pod>::default();
+        assert!(futures::FutureExt::now_or_never(shelf.listed()).is_none());
+        shelf.learn(Event::Init);
+        shelf.learn(Event::InitDone);
+        shelf.listed().await;
+    }
+}

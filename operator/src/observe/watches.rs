@@ -1,0 +1,324 @@
+//! The watches of one scope: McpClusters, their pods, and the metadata of everything else we own or a catalog refers to.
+//!
+//! # RBAC
+//! get, list, watch on mcpclusters, pods, services, configmaps, serviceaccounts, poddisruptionbudgets, networkpolicies.
+
+use std::collections::HashMap;
+use std::fmt::Debug;
+use std::hash::{DefaultHasher, Hash, Hasher};
+use std::sync::Arc;
+
+use futures::channel::mpsc::UnboundedSender;
+use futures::{StreamExt as _, TryStreamExt as _};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service, ServiceAccount};
+use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use kube::core::PartialObjectMeta;
+use kube::runtime::reflector::store::Writer;
+use kube::runtime::reflector::{ObjectRef, Store};
+use kube::runtime::watcher::{self, Event};
+use kube::runtime::{WatchStreamExt as _, reflector};
+use kube::{Api, Client, Resource};
+use mcp_crds::McpCluster;
+use serde::de::DeserializeOwned;
+use tokio::task::JoinSet;
+
+use super::Shelf;
+use crate::error::Error;
+use crate::names;
+
+/// A reason to look at a cluster, or at several.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Wake {
+    /// This one.
+    Cluster(ObjectRef<McpCluster>),
+    /// Those whose catalog refers to this ConfigMap.
+    ConfigMap {
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+    /// This one is gone; nothing is to be remembered of it.
+    Gone {
+        /// Its uid.
+        uid: String,
+        /// Its namespace.
+        namespace: String,
+        /// Its name.
+        name: String,
+    },
+}
+
+/// Everything that is watched in one scope.
+#[derive(Debug)]
+pub struct Stores {
+    /// McpClusters.
+    pub clusters: Store<McpCluster>,
+    /// Pods of any cluster.
+    pub pods: Shelf<Pod>,
+    /// Metadata of the Services.
+    pub services: Shelf<PartialObjectMeta<Service>>,
+    /// Metadata of the ConfigMaps that are ours.
+    pub config_maps: Shelf<PartialObjectMeta<ConfigMap>>,
+    /// Metadata of the ServiceAccounts.
+    pub accounts: Shelf<PartialObjectMeta<ServiceAccount>>,
+    /// Metadata of the disruption budgets.
+    pub budgets: Shelf<PartialObjectMeta<PodDisruptionBudget>>,
+    /// Metadata of the network policies.
+    pub policies: Shelf<PartialObjectMeta<NetworkPolicy>>,
+}
+
+/// A kind of object we own and watch by its metadata.
+pub trait Child: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Sized {
+    /// Where its metadata are.
+    fn shelf(stores: &Stores) -> &Shelf<PartialObjectMeta<Self>>;
+}
+
+impl Child for Service {
+    fn shelf(stores: &Stores) -> &Shelf<PartialObjectMeta<Self>> {
+        &stores.services
+    }
+}
+
+impl Child for ConfigMap {
+    fn shelf(stores: &Stores) -> &Shelf<PartialObjectMeta<Self>> {
+        &stores.config_maps
+    }
+}
+
+impl Child for ServiceAccount {
+    fn shelf(stores: &Stores) -> &Shelf<PartialObjectMeta<Self>> {
+        &stores.accounts
+    }
+}
+
+impl Child for PodDisruptionBudget {
+    fn shelf(stores: &Stores) -> &Shelf<PartialObjectMeta<Self>> {
+        &stores.budgets
+    }
+}
+
+impl Child for NetworkPolicy {
+    fn shelf(stores: &Stores) -> &Shelf<PartialObjectMeta<Self>> {
+        &stores.policies
+    }
+}
+
+impl Stores {
+    /// Waits until every first list is complete.
+    ///
+    /// # Errors
+    /// When the watch of McpClusters ended before.
+    pub async fn listed(&self) -> Result<(), Error> {
+        self.clusters.wait_until_ready().await.map_err(|_| Error::Ended("the watch of McpClusters"))?;
+        self.pods.listed().await;
+        self.services.listed().await;
+        self.config_maps.listed().await;
+        self.accounts.listed().await;
+        self.budgets.listed().await;
+        self.policies.listed().await;
+        Ok(())
+    }
+}
+
+/// Starts the watches of one scope: a namespace, or all of them. They end with `tasks`.
+pub fn watch(client: &Client, namespace: Option<&str>, wakes: &UnboundedSender<Wake>, tasks: &mut JoinSet<Error>) -> Arc<Stores> {
+    let (clusters, writer) = reflector::store();
+    let stores = Arc::new(Stores {
+        clusters,
+        pods: Shelf::default(),
+        services: Shelf::default(),
+        config_maps: Shelf::default(),
+        accounts: Shelf::default(),
+        budgets: Shelf::default(),
+        policies: Shelf::default(),
+    });
+    tasks.spawn(watch_clusters(api(client, namespace), writer, wakes.clone()));
+    tasks.spawn(watch_pods(api(client, namespace), stores.clone(), wakes.clone()));
+    tasks.spawn(watch_config_maps(api(client, namespace), stores.clone(), wakes.clone()));
+    tasks.spawn(watch_children::<Service>(api(client, namespace), stores.clone(), wakes.clone()));
+    tasks.spawn(watch_children::<ServiceAccount>(api(client, namespace), stores.clone(), wakes.clone()));
+    tasks.spawn(watch_children::<PodDisruptionBudget>(api(client, namespace), stores.clone(), wakes.clone()));
+    tasks.spawn(watch_children::<NetworkPolicy>(api(client, namespace), stores.clone(), wakes.clone()));
+    stores
+}
+
+fn api<K>(client: &Client, namespace: Option<&str>) -> Api<K>
+where
+    K: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope>,
+{
+    match namespace {
+        Some(namespace) => Api::namespaced(client.clone(), namespace),
+        None => Api::all(client.clone()),
+    }
+}
+
+/// Only what we made.
+fn ours() -> watcher::Config {
+    watcher::Config::default().labels(&format!("{}={},{}", names::LABEL_MANAGED_BY, names::MANAGED_BY, names::LABEL_CLUSTER))
+}
+
+/// Follows a watch for as long as the process lives; a failed one is begun again with a back-off.
+async fn follow<K>(api: Api<K>, config: watcher::Config, what: &'static str, mut on: impl FnMut(Event<K>)) -> Error
+where
+    K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
+{
+    let mut events = watcher::watcher(api, config).default_backoff().boxed();
+    let mut failures = 0_u32;
+    loop {
+        match events.try_next().await {
+            Ok(Some(event)) => {
+                failures = 0;
+                on(event);
+            }
+            Ok(None) => return Error::Ended(what),
+            Err(error) => {
+                // One line for a lost connection, louder when it stays: an unreachable API server must not flood the log.
+                failures += 1;
+                match failures {
+                    1 => tracing::debug!(what, %error, "watch interrupted"),
+                    2..=4 => tracing::info!(what, %error, failures, "watch interrupted"),
+                    _ => tracing::warn!(what, %error, failures, "watch interrupted"),
+                }
+            }
+        }
+    }
+}
+
+/// A McpCluster wakes its pass when its generation, its annotations or its deletion changed: not by our own status patches.
+async fn watch_clusters(api: Api<McpCluster>, mut writer: Writer<McpCluster>, wakes: UnboundedSender<Wake>) -> Error {
+    let mut known: HashMap<String, (u64, String, String)> = HashMap::new();
+    let mut listing: Option<Vec<String>> = None;
+    follow(api, watcher::Config::default(), "the watch of McpClusters", |event| {
+        writer.apply_watcher_event(&event);
+        match event {
+            Event::Init => listing = Some(vec![]),
+            Event::InitApply(cluster) | Event::Apply(cluster) => {
+                let (uid, fingerprint) = (uid_of(&cluster.metadata), predicate(&cluster));
+                if let Some(listed) = &mut listing {
+                    listed.push(uid.clone());
+                }
+                let entry = (fingerprint, text(cluster.metadata.namespace.as_ref()), text(cluster.metadata.name.as_ref()));
+                if known.insert(uid, entry).map(|before| before.0) != Some(fingerprint) {
+                    send(&wakes, Wake::Cluster(ObjectRef::from_obj(&cluster)));
+                }
+            }
+            Event::Delete(cluster) => {
+                if let Some((_, namespace, name)) = known.remove(&uid_of(&cluster.metadata)) {
+                    send(&wakes, Wake::Gone { uid: uid_of(&cluster.metadata), namespace, name });
+                }
+            }
+            Event::InitDone => {
+                let listed = listing.take().unwrap_or_default();
+                known.retain(|uid, (_, namespace, name)| {
+                    let here = listed.contains(uid);
+                    if !here {
+                        send(&wakes, Wake::Gone { uid: uid.clone(), namespace: namespace.clone(), name: name.clone() });
+                    }
+                    here
+                });
+            }
+        }
+    })
+    .await
+}
+
+async fn watch_pods(api: Api<Pod>, stores: Arc<Stores>, wakes: UnboundedSender<Wake>) -> Error {
+    follow(api, ours(), "the watch of pods", |event| {
+        for (pod, _) in stores.pods.learn(event.modify(prune_pod)) {
+            wake_owner(&pod.metadata, &wakes);
+        }
+    })
+    .await
+}
+
+async fn watch_children<K>(api: Api<PartialObjectMeta<K>>, stores: Arc<Stores>, wakes: UnboundedSender<Wake>) -> Error
+where
+    K: Child + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
+{
+    follow(api, ours(), "a watch of owned objects", |event| {
+        for (object, _) in K::shelf(&stores).learn(event.modify(prune)) {
+            wake_owner(&object.metadata, &wakes);
+        }
+    })
+    .await
+}
+
+/// All ConfigMaps by their metadata: ours are kept, and any other may be one that a catalog refers to.
+async fn watch_config_maps(api: Api<PartialObjectMeta<ConfigMap>>, stores: Arc<Stores>, wakes: UnboundedSender<Wake>) -> Error {
+    follow(api, watcher::Config::default(), "the watch of ConfigMaps", |event| {
+        let mut theirs = None;
+        let event = match event {
+            Event::Apply(object) | Event::InitApply(object) | Event::Delete(object) if !is_ours(&object.metadata) => {
+                theirs = Some(object);
+                None
+            }
+            event => Some(event),
+        };
+        if let Some(object) = theirs {
+            let namespace = text(object.metadata.namespace.as_ref());
+            send(&wakes, Wake::ConfigMap { namespace, name: text(object.metadata.name.as_ref()) });
+        }
+        for (object, _) in event.map(|event| stores.config_maps.learn(event.modify(prune))).unwrap_or_default() {
+            wake_owner(&object.metadata, &wakes);
+        }
+    })
+    .await
+}
+
+fn is_ours(metadata: &ObjectMeta) -> bool {
+    let label = |key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key));
+    label(names::LABEL_MANAGED_BY).is_some_and(|by| by == names::MANAGED_BY) && label(names::LABEL_CLUSTER).is_some()
+}
+
+/// What a pass depends on.
+fn predicate(cluster: &McpCluster) -> u64 {
+    let mut hasher = DefaultHasher::new();
+    cluster.metadata.generation.hash(&mut hasher);
+    cluster.metadata.annotations.hash(&mut hasher);
+    cluster.metadata.deletion_timestamp.is_some().hash(&mut hasher);
+    hasher.finish()
+}
+
+fn wake_owner(metadata: &ObjectMeta, wakes: &UnboundedSender<Wake>) {
+    let kind = McpCluster::kind(&());
+    let owner = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true) && owner.kind == kind);
+    if let Some((owner, namespace)) = owner.zip(metadata.namespace.as_ref()) {
+        send(wakes, Wake::Cluster(ObjectRef::new(&owner.name).within(namespace)));
+    }
+}
+
+/// The receiver lives as long as the watches; when it is gone, so is the process.
+fn send(wakes: &UnboundedSender<Wake>, wake: Wake) {
+    let _ = wakes.unbounded_send(wake);
+}
+
+fn uid_of(metadata: &ObjectMeta) -> String {
+    text(metadata.uid.as_ref())
+}
+
+fn text(text: Option<&String>) -> String {
+    text.cloned().unwrap_or_default()
+}
+
+/// Memory is for what a pass reads.
+fn prune<K: Resource>(object: &mut K) {
+    object.meta_mut().managed_fields = None;
+}
+
+fn prune_pod(pod: &mut Pod) {
+    prune(pod);
+    if let Some(spec) = &mut pod.spec {
+        spec.volumes = None;
+        spec.init_containers = None;
+        spec.tolerations = None;
+        spec.topology_spread_constraints = None;
+        spec.affinity = None;
+        for container in &mut spec.containers {
+            container.env = None;
+            container.volume_mounts = None;
+        }
+    }
+}

@@ -1,0 +1,215 @@
+//! What a cluster serves: references read, compiled, checked, and only then ready to publish. What cannot be compiled is
+//! never published; what was published before stays.
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::core::v1::{ConfigMap, Secret};
+use mcp_crds::McpCluster;
+use mcp_crds::catalog::{self, CompileInput, Compiled, Problem, ProblemKind};
+use mcp_crds::cluster::SourceStatus;
+use mcp_crds::shard;
+
+use super::Context;
+use super::act::Turn;
+use crate::apply::Writer;
+use crate::desired;
+use crate::error::{Object, Result};
+use crate::memory::CatalogMemory;
+use crate::names;
+use crate::references;
+use crate::stages::{CatalogOutcome, CatalogRefusal, CompiledCounts, elapsed};
+
+/// How often the users' Secrets are read again: they are never watched.
+pub(super) const SECRETS_INTERVAL: Duration = Duration::from_secs(60);
+
+impl Context {
+    /// Brings the compiled catalog and the copied credentials up to date.
+    ///
+    /// # Errors
+    /// When the API server does not say what a reference holds.
+    pub(super) async fn refresh_catalog(&self, writer: &Writer, cluster: &Arc<McpCluster>, turn: &mut Turn) -> Result<()> {
+        let now = Timestamp::now();
+        let mut memory = self.remember(cluster, |memory| {
+            // What changes while this pass reads makes it stale again.
+            let stale = std::mem::take(&mut memory.catalog.stale);
+            CatalogMemory { stale, ..memory.catalog.clone() }
+        });
+        let result = self.bring_up_to_date(writer, cluster, &mut memory, turn, now).await;
+        self.remember(cluster, |whole| {
+            let stale = whole.catalog.stale || (result.is_err() && memory.stale);
+            whole.catalog = CatalogMemory { stale, ..memory };
+        });
+        result
+    }
+
+    async fn bring_up_to_date(
+        &self,
+        writer: &Writer,
+        cluster: &Arc<McpCluster>,
+        memory: &mut CatalogMemory,
+        turn: &mut Turn,
+        now: Timestamp,
+    ) -> Result<()> {
+        if memory.published.is_none() {
+            memory.published = Some(published(writer, cluster).await?);
+        }
+        let input = (cluster.metadata.generation.unwrap_or_default(), self.image(cluster));
+        let mut fresh = false;
+        if memory.stale || memory.compiled_for.as_ref() != Some(&input) {
+            let (config_maps, refers) = references::read_config_maps(writer, cluster.spec.catalog.as_ref()).await?;
+            memory.config_maps = Arc::new(config_maps);
+            memory.refers = refers;
+            self.compile(cluster, memory, &input.1).await;
+            memory.compiled_for = Some(input);
+            fresh = true;
+        }
+        let due = memory.secrets_read.is_none_or(|read| elapsed(read, now) >= SECRETS_INTERVAL);
+        let (Some(compiled), true) = (memory.compiled.clone(), fresh || due) else { return Ok(()) };
+        if matches!(memory.outcome, CatalogOutcome::Refused { reason, .. } if reason != CatalogRefusal::SecretMissing) {
+            return Ok(());
+        }
+        match references::read_credentials(writer, &compiled.credentials).await? {
+            Err(problems) => {
+                let problems = problems.iter().map(ToString::to_string).collect();
+                memory.outcome = CatalogOutcome::Refused { reason: CatalogRefusal::SecretMissing, errors: problems };
+            }
+            Ok(credentials) => {
+                memory.outcome = CatalogOutcome::Compiled(counts(&compiled, memory));
+                let secret = desired::seal(desired::credentials_secret(cluster, credentials));
+                let fingerprint = desired::fingerprint(&secret);
+                // Nobody misses copies of nothing, unless copies of something are left.
+                let wanted = !compiled.credentials.is_empty() || memory.credentials.is_some();
+                if wanted && !cluster.spec.paused {
+                    let object = Object::of::<Secret>(&names::credentials_secret(desired::name_of(cluster)));
+                    if turn.attempt(self, cluster, &object, writer.apply_secret(secret)).await.is_some() {
+                        memory.credentials = Some(fingerprint);
+                    }
+                }
+            }
+        }
+        memory.secrets_read = Some(now);
+        Ok(())
+    }
+
+    /// Compiles, off the threads that wait for sockets: thousands of schemas take their time.
+    async fn compile(&self, cluster: &Arc<McpCluster>, memory: &mut CatalogMemory, image: &str) {
+        let (resource, config_maps, version) = (cluster.clone(), memory.config_maps.clone(), version_of(image).to_owned());
+        let compiled = tokio::task::spawn_blocking(move || {
+            catalog::compile(&CompileInput {
+                cluster: desired::name_of(&resource),
+                catalog: resource.spec.catalog.as_ref(),
+                config_maps: &config_maps,
+                server_version: &version,
+            })
+        })
+        .await;
+        match compiled {
+            Ok(Ok(compiled)) => self.pack(cluster, memory, compiled),
+            Ok(Err(problems)) => memory.outcome = refused(&problems),
+            Err(panic) => {
+                let errors = vec![format!("the compiler failed on it, please report this: {panic}")];
+                memory.outcome = CatalogOutcome::Refused { reason: CatalogRefusal::Invalid, errors };
+            }
+        }
+    }
+
+    fn pack(&self, cluster: &McpCluster, memory: &mut CatalogMemory, compiled: Compiled) {
+        let packed = desired::shard_config(cluster, &self.surroundings(), compiled.catalog.clone()).pack();
+        let object = match &packed {
+            Ok(packed) => desired::config_map(cluster, packed).map_err(|error| (CatalogRefusal::TooLarge, error.to_string())),
+            Err(error) => Err((CatalogRefusal::Invalid, error.to_string())),
+        };
+        match object {
+            Ok(object) => {
+                memory.object = Some(Arc::new(desired::seal(object)));
+                memory.compiled = Some(Arc::new(compiled));
+                memory.outcome = CatalogOutcome::NotLoaded; // until the credentials are there
+            }
+            Err((reason, error)) => memory.outcome = CatalogOutcome::Refused { reason, errors: vec![error] },
+        }
+    }
+
+    /// Publishes what compiled; returns the hash that is published now.
+    pub(super) async fn publish(&self, writer: &Writer, cluster: &McpCluster, turn: &mut Turn) -> Option<String> {
+        let (outcome, object, published) = self.remember(cluster, |memory| {
+            let catalog = &memory.catalog;
+            (catalog.outcome.clone(), catalog.object.clone(), catalog.published.clone().flatten())
+        });
+        let (CatalogOutcome::Compiled(counts), Some(object)) = (outcome, object) else { return published };
+        let name = Object::of::<ConfigMap>(&names::config_map(desired::name_of(cluster)));
+        let applied = turn.attempt(self, cluster, &name, writer.apply((*object).clone())).await;
+        let published = if applied.is_some() { Some(counts.hash) } else { published };
+        self.remember(cluster, |memory| memory.catalog.published = Some(published.clone()));
+        published
+    }
+}
+
+/// The hash in the live ConfigMap, when it is ours.
+async fn published(writer: &Writer, cluster: &McpCluster) -> Result<Option<String>> {
+    let name = names::config_map(desired::name_of(cluster));
+    let live = match writer.config_map(&name).await {
+        Ok(live) => live,
+        Err(error) if error.code() == Some(404) => None,
+        Err(error) => return Err(error),
+    };
+    let ours = live.filter(|live| desired::owned_by(&live.metadata, cluster));
+    Ok(ours.and_then(|live| live.data?.remove(shard::HASH_FILE)))
+}
+
+fn refused(problems: &[Problem]) -> CatalogOutcome {
+    let reason = match problems.iter().map(|problem| problem.kind).min() {
+        Some(ProblemKind::DuplicateName) => CatalogRefusal::DuplicateName,
+        Some(ProblemKind::SourceMissing) => CatalogRefusal::SourceMissing,
+        Some(ProblemKind::SecretMissing) => CatalogRefusal::SecretMissing,
+        Some(ProblemKind::TooLarge) => CatalogRefusal::TooLarge,
+        Some(ProblemKind::Invalid) | None => CatalogRefusal::Invalid,
+    };
+    CatalogOutcome::Refused { reason, errors: problems.iter().map(ToString::to_string).collect() }
+}
+
+fn counts(compiled: &Compiled, memory: &CatalogMemory) -> CompiledCounts {
+    let hash = memory.object.as_ref().and_then(|object| object.data.as_ref()?.get(shard::HASH_FILE).cloned());
+    CompiledCounts {
+        hash: hash.unwrap_or_default(),
+        tools: compiled.catalog.tools.len(),
+        resources: compiled.catalog.resources.len(),
+        resource_templates: 0,
+        prompts: compiled.catalog.prompts.len(),
+        sources: compiled
+            .sources
+            .iter()
+            .map(|source| SourceStatus {
+                name: source.name.clone(),
+                tools: i32::try_from(source.tools).unwrap_or(i32::MAX),
+                ready: true,
+            })
+            .collect(),
+    }
+}
+
+/// What an image calls its version: its tag. It does not depend on this operator's own version, whose upgrade must change
+/// nothing that shards serve.
+fn version_of(image: &str) -> &str {
+    let name = image.split('@').next().unwrap_or_default();
+    let last = name.rsplit('/').next().unwrap_or_default();
+    last.split_once(':').map_or("unknown", |(_, tag)| tag)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn the_version_is_the_tag_of_the_image() {
+        for (image, version) in [
+            ("registry.example.com:5000/mcp-server:0.4.2", "0.4.2"),
+            ("mcp-server:1@sha256:00", "1"),
+            ("registry.example.com:5000/mcp-server", "unknown"),
+            ("mcp-server@sha256:00", "unknown"),
+        ] {
+            assert_eq!(version_of(image), version, "{image}");
+        }
+    }
+}

@@ -1,0 +1,239 @@
+//! One pass over one cluster: observe → decide → build → apply → summarize → patch. The only place that knows this order.
+
+mod act;
+mod catalog;
+mod keys;
+mod news;
+mod tick;
+
+use std::sync::Arc;
+use std::time::Duration;
+
+use jiff::Timestamp;
+use kube::Client;
+use kube::runtime::controller::Action;
+use mcp_crds::{McpCluster, McpClusterStatus};
+use ring::rand::{SecureRandom as _, SystemRandom};
+use tokio::time::Instant;
+
+use crate::apply::Writer;
+use crate::config::Config;
+use crate::desired::{self, Surroundings, pod};
+use crate::error::{Error, Result};
+use crate::events::Events;
+use crate::memory::{Memories, Memory, backoff};
+use crate::metrics::{self, Metrics};
+use crate::observe::Stores;
+use crate::rollout;
+use crate::scale::{self, History, Policy};
+use crate::shards::Shards;
+use crate::stages::{Applied, Decision, Observed, ObservedShard, Plan};
+use crate::status;
+
+/// A pass that nothing asked for: what watches might have missed is found after this long.
+const RESYNC: Duration = Duration::from_secs(300);
+
+/// What passes share, in one scope.
+pub struct Context {
+    /// Settings.
+    pub config: Arc<Config>,
+    /// To the API server.
+    pub client: Client,
+    /// What is watched.
+    pub stores: Arc<Stores>,
+    /// What is remembered.
+    pub memories: Memories,
+    /// What is counted.
+    pub metrics: Arc<Metrics>,
+    /// What is told.
+    pub events: Events,
+    /// To the shards.
+    pub shards: Shards,
+    /// Keys, nonces and jitter.
+    pub random: SystemRandom,
+}
+
+impl std::fmt::Debug for Context {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.debug_struct("Context").field("config", &self.config).finish_non_exhaustive()
+    }
+}
+
+/// What judgement makes of what is known now.
+pub(crate) struct Judged {
+    pub(crate) observed: Observed,
+    pub(crate) rendered: pod::Rendered,
+    pub(crate) decision: Decision,
+    pub(crate) history: History,
+    pub(crate) plan: Plan,
+}
+
+/// One pass.
+///
+/// # Errors
+/// When what the pass needs could not be read or the status could not be written. A refused write is no error: it is in the
+/// status, and is tried again when it is due.
+pub async fn reconcile(cluster: Arc<McpCluster>, context: Arc<Context>) -> Result<Action> {
+    let begun = Instant::now();
+    let result = context.pass(&cluster).await;
+    let outcome = result.as_ref().map_or_else(Error::reason, |_| "ok");
+    context.metrics.passes.get_or_create(&metrics::Outcome { outcome }).inc();
+    context.metrics.pass_seconds.observe(begun.elapsed().as_secs_f64());
+    context.remember(&cluster, |memory| match &result {
+        Ok(_) => memory.failed_passes = 0,
+        Err(_) => memory.failed_passes = memory.failed_passes.saturating_add(1),
+    });
+    result
+}
+
+/// When to try again after a failed pass: later each time, and never at the same moment as others.
+#[expect(clippy::needless_pass_by_value, reason = "the signature is the runtime's")]
+pub fn retry(cluster: Arc<McpCluster>, error: &Error, context: Arc<Context>) -> Action {
+    let failed = context.remember(&cluster, |memory| memory.failed_passes);
+    let wait = backoff(failed, context.jitter());
+    let chain = crate::telemetry::chain(error);
+    match failed {
+        0..=2 => tracing::info!(cluster = %desired::name_of(&cluster), error = %chain, failed, "pass failed"),
+        _ => tracing::warn!(cluster = %desired::name_of(&cluster), error = %chain, failed, "pass failed"),
+    }
+    Action::requeue(wait)
+}
+
+// === impl Context ===
+
+impl Context {
+    async fn pass(&self, cluster: &Arc<McpCluster>) -> Result<Action> {
+        if cluster.metadata.deletion_timestamp.is_some() {
+            // Owner references do the rest; nothing is created from here on.
+            return Ok(Action::await_change());
+        }
+        let writer = self.writer(cluster);
+        let mut turn = act::Turn::new();
+        if !cluster.spec.paused {
+            self.refresh_keys(&writer, cluster, &mut turn).await;
+        }
+        self.refresh_catalog(&writer, cluster, &mut turn).await?;
+
+        let now = Timestamp::now();
+        let judged = self.judge(cluster, now);
+        self.remember(cluster, |memory| memory.history = Some(judged.history.clone()));
+        if !cluster.spec.paused {
+            self.act(&writer, cluster, &judged, &mut turn, now).await;
+        }
+        let applied = turn.finish(self, cluster);
+        self.tell(&writer, cluster, &judged, &applied, turn.into_news(), now).await?;
+        Ok(Action::requeue(RESYNC.mul_f64(0.8 + 0.4 * self.jitter())))
+    }
+
+    /// Observe, decide, plan: everything pure, on what is known now.
+    pub(crate) fn judge(&self, cluster: &Arc<McpCluster>, now: Timestamp) -> Judged {
+        let image = self.image(cluster);
+        let rendered = pod::template(cluster, &image);
+        let mut observed = self.observed(cluster, image, now);
+        observed.template_hash.clone_from(&rendered.hash);
+        let known = self.remember(cluster, |memory| memory.history.clone());
+        let history = known.unwrap_or_else(|| History::restore(cluster.status.as_ref(), now));
+        let (decision, history) = scale::decide(&Policy::of(&cluster.spec), &observed, &history, now);
+        let plan = rollout::plan(&observed, &decision, now);
+        Judged { observed, rendered, decision, history, plan }
+    }
+
+    fn observed(&self, cluster: &Arc<McpCluster>, image: String, now: Timestamp) -> Observed {
+        let (name, namespace) = (desired::name_of(cluster), desired::namespace_of(cluster));
+        let pods = self.stores.pods.in_namespace(namespace);
+        let ours = pods.iter().filter(|pod| desired::owned_by(&pod.metadata, cluster));
+        let mut shards: Vec<_> = ours.filter_map(|pod| ObservedShard::from_pod(name, pod)).collect();
+        shards.sort_by_key(|shard| shard.index);
+        self.remember(cluster, |memory| {
+            memory.reports.retain(|uid, _| shards.iter().any(|shard| shard.uid == *uid));
+            for shard in &mut shards {
+                shard.report = memory.reports.get(&shard.uid).cloned();
+            }
+            Observed {
+                cluster: cluster.clone(),
+                image,
+                shards,
+                taken: memory.taken(now),
+                template_hash: String::new(),
+                catalog: memory.catalog.outcome.clone(),
+                published: memory.catalog.published.clone().flatten(),
+                watching_since: memory.watching_since,
+                report_interval: self.config.scrape_interval,
+            }
+        })
+    }
+
+    /// `spec.image`; else what was resolved before, so that an upgrade of this operator restarts no shard; else ours.
+    fn image(&self, cluster: &McpCluster) -> String {
+        let kept = || {
+            let written = self.remember(cluster, |memory| memory.status.as_ref().and_then(|(status, _)| status.image.clone()));
+            written.or_else(|| cluster.status.as_ref().and_then(|status| status.image.clone())).filter(|image| !image.is_empty())
+        };
+        cluster.spec.image.clone().or_else(kept).unwrap_or_else(|| self.config.server_image.clone())
+    }
+
+    /// The status that was written last: newer than the one the watch brought, when it is ours.
+    fn status_before(&self, cluster: &McpCluster) -> (Option<McpClusterStatus>, Option<Timestamp>) {
+        let written = self.remember(cluster, |memory| memory.status.clone());
+        match written {
+            Some((status, at)) => (Some(status), Some(at)),
+            None => (cluster.status.clone(), None),
+        }
+    }
+
+    fn summarize(&self, cluster: &McpCluster, judged: &Judged, applied: &Applied, now: Timestamp) -> McpClusterStatus {
+        let (before, _) = self.status_before(cluster);
+        status::summarize(&judged.observed, &judged.decision, applied, before.as_ref(), now)
+    }
+
+    /// Events for what happened, and the status when a person would care.
+    async fn tell(
+        &self,
+        writer: &Writer,
+        cluster: &McpCluster,
+        judged: &Judged,
+        applied: &Applied,
+        mut news: Vec<crate::events::News>,
+        now: Timestamp,
+    ) -> Result<()> {
+        let (before, written_at) = self.status_before(cluster);
+        let after = self.summarize(cluster, judged, applied, now);
+        if status::worth_patching(before.as_ref(), &after, written_at, now) {
+            writer.patch_status(desired::name_of(cluster), &after).await?;
+            news.extend(news::of_status(before.as_ref(), &after));
+            self.remember(cluster, |memory| memory.status = Some((after, now)));
+        }
+        self.events.publish(cluster, &news).await;
+        Ok(())
+    }
+
+    fn writer(&self, cluster: &McpCluster) -> Writer {
+        let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
+        Writer::new(
+            self.client.clone(),
+            self.metrics.clone(),
+            self.stores.clone(),
+            desired::namespace_of(cluster),
+            uid,
+        )
+    }
+
+    fn surroundings(&self) -> Surroundings {
+        Surroundings {
+            operator_namespace: self.config.operator_namespace.clone(),
+            cluster_domain: self.config.cluster_domain.clone(),
+        }
+    }
+
+    pub(crate) fn remember<T>(&self, cluster: &McpCluster, look: impl FnOnce(&mut Memory) -> T) -> T {
+        self.memories.with(cluster.metadata.uid.as_deref().unwrap_or_default(), Timestamp::now(), look)
+    }
+
+    /// From 0 to 1.
+    pub(crate) fn jitter(&self) -> f64 {
+        let mut byte = [0];
+        // Without randomness all wait equally long, which is no reason to fail.
+        let _ = self.random.fill(&mut byte);
+        f64::from(byte[0]) / 255.0
+    }
+}
