@@ -154,6 +154,16 @@ fn memory_balance(policy: &Policy, members: &Members<'_>, slot: i64, limit: Opti
     (excess, headroom.saturating_add(coming.saturating_mul(u64::try_from(slot).unwrap_or(0))))
 }
 
+/// Bytes that a shard has over the memory target, if it reports any.
+pub(super) fn excess(policy: &Policy, member: &Member<'_>) -> Option<u64> {
+    if member.state != ShardState::Fresh || member.health == Health::Poisoned {
+        return None;
+    }
+    let (limit, report) = limit_of(member).zip(member.report)?;
+    let over = report.working_set_bytes.saturating_sub(limit.saturating_mul(policy.memory_percent) / 100);
+    Some(over).filter(|over| *over > 0)
+}
+
 /// Room of a shard for what others hold: load under Tdn, bytes under the memory target less the dead band.
 pub(super) fn room(policy: &Policy, measure: &Measure, member: &Member<'_>) -> (u64, u64) {
     let load = measure.numbers.target_down.saturating_sub(member.load);

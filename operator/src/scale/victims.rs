@@ -3,7 +3,7 @@
 use std::collections::BTreeMap;
 
 use super::census::{Member, Members, Role};
-use super::measure::{Measure, room};
+use super::measure::{Measure, excess, room};
 use super::policy::Policy;
 use crate::stages::{ShardState, Victim};
 
@@ -54,8 +54,8 @@ pub(super) fn choose<'m, 'a>(
     }
 }
 
-/// Whether what `gone` shards and draining shards hold fits the others: load under Tdn, and on the same shards bytes under
-/// the memory target less the dead band.
+/// Whether what `gone` shards and draining shards hold, and what hot shards have too much, fits the others: load under Tdn,
+/// and on the same shards bytes under the memory target less the dead band.
 pub(super) fn fits(policy: &Policy, measure: &Measure, members: &Members<'_>, gone: &[&Member<'_>]) -> bool {
     let is_gone = |member: &Member<'_>| gone.iter().any(|m| m.shard.uid == member.shard.uid);
     let (mut load, mut bytes) = (0_u64, 0_u64);
@@ -64,6 +64,10 @@ pub(super) fn fits(policy: &Policy, measure: &Measure, members: &Members<'_>, go
             let (its_load, its_bytes) = held(measure, member);
             load = load.saturating_add(its_load);
             bytes = bytes.saturating_add(its_bytes);
+        } else if let (Some(over), (its_load, its_bytes)) = (excess(policy, member), held(measure, member)) {
+            let moves = u128::from(its_load) * u128::from(over) / u128::from(its_bytes.max(1));
+            load = load.saturating_add(u64::try_from(moves).unwrap_or(u64::MAX));
+            bytes = bytes.saturating_add(over.min(its_bytes));
         }
     }
     if load == 0 {
