@@ -2,7 +2,10 @@
 
 use std::path::Path;
 
+use mcp_crds::cluster;
+
 fn main() -> std::io::Result<()> {
     let root = Path::new(env!("CARGO_MANIFEST_DIR"));
-    std::fs::write(root.join("mcpclusters.yaml"), mcp_crds::cluster::crd_yaml())
+    std::fs::write(root.join("mcpclusters.yaml"), cluster::crd_yaml())?;
+    std::fs::write(root.join("../docs/api.md"), cluster::reference())
 }

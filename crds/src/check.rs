@@ -67,7 +67,7 @@ pub fn check(schema: &Schema, document: &Node, kept: &[&str]) -> Checked {
     let value = with_defaults(&schema.value, pruned);
     checker.rules(&schema.rules, &value, document);
     let mut findings = checker.findings;
-    findings.sort_by(|a, b| a.at.cmp(&b.at));
+    findings.sort_by_key(|finding| finding.at);
     Checked { findings, value }
 }
 
@@ -98,7 +98,9 @@ fn apply_defaults(schema: &Value, value: &mut Value) {
         }
         Value::Array(items) => {
             if let Some(schema) = schema.get("items") {
-                items.iter_mut().for_each(|item| apply_defaults(schema, item));
+                for item in items {
+                    apply_defaults(schema, item);
+                }
             }
         }
         Value::Null | Value::Bool(_) | Value::Number(_) | Value::String(_) => {}
@@ -157,7 +159,9 @@ impl Checker<'_> {
             NodeValue::List(_) => "a list".to_owned(),
             NodeValue::Map(_) => "a map".to_owned(),
         };
-        self.report(path, node.at, format!("must be {expected}, not {actual}"));
+        let scalar = matches!(node.value, NodeValue::Bool(_) | NodeValue::Number(_));
+        let hint = if scalar && expected == article("string") { ": put it in quotes" } else { "" };
+        self.report(path, node.at, format!("must be {expected}, not {actual}{hint}"));
         self.dropped.push(path.clone());
     }
 

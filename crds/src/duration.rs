@@ -61,8 +61,8 @@ pub fn parse(text: &str) -> Result<Duration, InvalidDuration> {
         // "ms" before "m": the longest unit wins.
         let (unit, tail) = [
             ("ms", Duration::from_millis(1)),
-            ("h", Duration::from_secs(3600)),
-            ("m", Duration::from_secs(60)),
+            ("h", Duration::from_hours(1)),
+            ("m", Duration::from_mins(1)),
             ("s", Duration::from_secs(1)),
         ]
         .into_iter()
@@ -97,9 +97,9 @@ mod tests {
 
     #[test]
     fn terms_add_up() {
-        assert_eq!(parse("1h30m"), Ok(Duration::from_secs(5400)));
+        assert_eq!(parse("1h30m"), Ok(Duration::from_mins(90)));
         assert_eq!(parse("250ms"), Ok(Duration::from_millis(250)));
-        assert_eq!(parse("720h"), Ok(Duration::from_secs(720 * 3600)));
+        assert_eq!(parse("720h"), Ok(Duration::from_hours(720)));
     }
 
     #[test]

@@ -101,7 +101,7 @@ pub fn read(text: &str, file: &str, server_version: &str) -> Result<Manifest, Ve
         return Err(problems);
     };
     let result = cluster(document, &config_maps, &secrets, server_version, &mut report);
-    problems.sort_by(|a, b| a.at.cmp(&b.at));
+    problems.sort_by_key(|problem: &Problem| problem.at);
     match result {
         Some(manifest) if problems.is_empty() => Ok(manifest),
         _ => Err(problems),

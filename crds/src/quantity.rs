@@ -29,53 +29,73 @@ pub struct InvalidQuantity {
     pub text: String,
 }
 
-const SUFFIXES: [(&str, u128); 14] = [
-    ("Ki", 1 << 10),
-    ("Mi", 1 << 20),
-    ("Gi", 1 << 30),
-    ("Ti", 1 << 40),
-    ("Pi", 1 << 50),
-    ("Ei", 1 << 60),
-    ("k", 1_000),
-    ("M", 1_000_000),
-    ("G", 1_000_000_000),
-    ("T", 1_000_000_000_000),
-    ("P", 1_000_000_000_000_000),
-    ("E", 1_000_000_000_000_000_000),
-    ("m", 0), // thousandths: handled apart, it divides
-    ("", 1),
+/// Suffixes, and what they multiply by: numerator and denominator.
+const SUFFIXES: [(&str, u128, u128); 15] = [
+    ("Ki", 1 << 10, 1),
+    ("Mi", 1 << 20, 1),
+    ("Gi", 1 << 30, 1),
+    ("Ti", 1 << 40, 1),
+    ("Pi", 1 << 50, 1),
+    ("Ei", 1 << 60, 1),
+    ("n", 1, 1_000_000_000),
+    ("u", 1, 1_000_000),
+    ("m", 1, 1_000),
+    ("k", 1_000, 1),
+    ("M", 1_000_000, 1),
+    ("G", 1_000_000_000, 1),
+    ("T", 1_000_000_000_000, 1),
+    ("P", 1_000_000_000_000_000, 1),
+    ("E", 1_000_000_000_000_000_000, 1),
 ];
 
 impl Bytes {
-    /// Parses the quantity grammar of Kubernetes; fractions round up to whole bytes.
+    /// Parses the quantity grammar of Kubernetes, all of it; fractions round up to whole bytes.
     ///
     /// # Errors
     /// When the text is not a quantity, is negative, or exceeds 2^63 − 1.
     pub fn parse(text: &str) -> Result<Self, InvalidQuantity> {
-        let invalid = || InvalidQuantity { text: text.to_owned() };
-        let (number, scale) = SUFFIXES
-            .iter()
-            .find_map(|(suffix, scale)| text.strip_suffix(suffix).map(|number| (number, *scale)))
-            .ok_or_else(invalid)?;
-        let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
-        let digits = |s: &str| s.bytes().all(|b| b.is_ascii_digit());
-        if (whole.is_empty() && fraction.is_empty())
-            || !digits(whole)
-            || !digits(fraction)
-            || whole.len() > 19
-            || fraction.len() > 9
-        {
-            return Err(invalid());
-        }
-        let denominator = 10_u128.pow(u32::try_from(fraction.len()).map_err(|_| invalid())?);
-        let parse = |s: &str| if s.is_empty() { Ok(0) } else { s.parse::<u128>().map_err(|_| invalid()) };
-        let numerator = parse(whole)? * denominator + parse(fraction)?;
-        let value = match scale {
-            0 => numerator.div_ceil(denominator * 1000),
-            scale => (numerator * scale).div_ceil(denominator),
-        };
-        u64::try_from(value).ok().filter(|v| i64::try_from(*v).is_ok()).map(Self).ok_or_else(invalid)
+        exact(text.strip_prefix('+').unwrap_or(text))
+            .and_then(|value| u64::try_from(value).ok())
+            .filter(|value| i64::try_from(*value).is_ok())
+            .map(Self)
+            .ok_or_else(|| InvalidQuantity { text: text.to_owned() })
     }
+}
+
+/// `digits[.digits]` and a suffix, `e` and an exponent, or nothing.
+fn exact(text: &str) -> Option<u128> {
+    let end = text.find(|c: char| !(c.is_ascii_digit() || c == '.')).unwrap_or(text.len());
+    let (number, suffix) = text.split_at(end);
+    let (whole, fraction) = number.split_once('.').unwrap_or((number, ""));
+    if (whole.is_empty() && fraction.is_empty()) || fraction.contains('.') || whole.len() > 19 || fraction.len() > 9 {
+        return None;
+    }
+    let parse = |digits: &str| if digits.is_empty() { Some(0) } else { digits.parse::<u128>().ok() };
+    let mut denominator = 10_u128.pow(u32::try_from(fraction.len()).ok()?);
+    let mut numerator = parse(whole)? * denominator + parse(fraction)?;
+    let (times, by) = match suffix {
+        "" => (1, 1),
+        _ => match SUFFIXES.iter().find(|(name, _, _)| *name == suffix) {
+            Some((_, times, by)) => (*times, *by),
+            None => power(suffix.strip_prefix(['e', 'E'])?)?,
+        },
+    };
+    numerator = numerator.checked_mul(times)?;
+    denominator = denominator.checked_mul(by)?;
+    Some(numerator.div_ceil(denominator))
+}
+
+/// Ten to a signed exponent of at most 18.
+fn power(exponent: &str) -> Option<(u128, u128)> {
+    let (negative, digits) = match exponent.strip_prefix('-') {
+        Some(digits) => (true, digits),
+        None => (false, exponent.strip_prefix('+').unwrap_or(exponent)),
+    };
+    if digits.is_empty() || digits.len() > 2 || !digits.bytes().all(|b| b.is_ascii_digit()) {
+        return None;
+    }
+    let scale = 10_u128.pow(digits.parse::<u32>().ok().filter(|digits| *digits <= 18)?);
+    Some(if negative { (1, scale) } else { (scale, 1) })
 }
 
 impl TryFrom<&Quantity> for Bytes {
@@ -147,16 +167,46 @@ mod tests {
 
     #[test]
     fn suffixes_scale() {
-        for (text, bytes) in
-            [("512Mi", 512 << 20), ("1k", 1000), ("0", 0), ("1.5Gi", 1536 << 20), ("1500m", 2), ("1048576", 1 << 20)]
-        {
+        for (text, bytes) in [
+            ("512Mi", 512 << 20),
+            ("1k", 1000),
+            ("0", 0),
+            ("1.5Gi", 1536 << 20),
+            ("1500m", 2),
+            ("1048576", 1 << 20),
+            ("1e3", 1000),
+            ("12E6", 12_000_000),
+            ("1500e-3", 2),
+            ("5.", 5),
+            (".5k", 500),
+            ("+1", 1),
+            ("1E", 10_u64.pow(18)),
+            ("2000000000n", 2),
+            ("1u", 1),
+        ] {
             assert_eq!(Bytes::parse(text), Ok(Bytes(bytes)), "{text}");
         }
     }
 
     #[test]
     fn nonsense_is_refused() {
-        for text in ["", "Mi", "-1", "1e3", "1 Mi", "1Mib", "99999999999999999999", "9Ei", "."] {
+        for text in [
+            "",
+            "Mi",
+            "-1",
+            "1e",
+            "1e99",
+            "1e3Mi",
+            "1 Mi",
+            "1Mib",
+            "1.2.3",
+            "99999999999999999999",
+            "9Ei",
+            ".",
+            "0x10",
+            "e3",
+            "٣",
+        ] {
             assert!(Bytes::parse(text).is_err(), "{text}");
         }
     }

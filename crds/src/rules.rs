@@ -13,6 +13,9 @@
 use schemars::Schema;
 use serde_json::{Value, json};
 
+/// What a rule bounds, in words, for the description; taken out again when the schema is complete.
+pub(crate) const BOUNDS: &str = "x-bounds";
+
 /// A CEL rule, and what a person is told when it is broken.
 pub(crate) fn rule(rule: impl Into<String>, message: impl Into<String>) -> impl FnMut(&mut Schema) {
     let (rule, message) = (rule.into(), message.into());
@@ -27,13 +30,18 @@ pub(crate) fn rule(rule: impl Into<String>, message: impl Into<String>) -> impl 
 
 /// A duration between two others, with an example of one.
 pub(crate) fn span(min: &str, max: &str, example: &str) -> impl FnMut(&mut Schema) {
-    rule(
+    let words = format!("{min} to {max}");
+    let mut bound = rule(
         format!(
             "self.matches('{}') && duration(self) >= duration('{min}') && duration(self) <= duration('{max}')",
             crate::duration::PATTERN
         ),
         format!("must be a duration from {min} to {max} in h, m, s or ms, for example '{example}'"),
-    )
+    );
+    move |schema| {
+        insert(schema, BOUNDS, words.as_str());
+        bound(schema);
+    }
 }
 
 /// A quantity of bytes between two others.
@@ -45,7 +53,9 @@ pub(crate) fn size(min: &str, max: &str) -> impl FnMut(&mut Schema) {
         ),
         format!("must be between {min} and {max}"),
     );
+    let words = format!("{min} to {max}");
     move |schema| {
+        insert(schema, BOUNDS, words.as_str());
         insert(schema, "maxLength", 32);
         bound(schema);
     }

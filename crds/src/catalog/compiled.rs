@@ -226,6 +226,7 @@ pub struct ResourceDefinition {
 }
 
 /// Where contents are.
+#[allow(clippy::large_enum_variant)] // there are few, and they are read in place
 #[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub enum Contents {

@@ -1,6 +1,6 @@
 //! What is wrong with a catalog, and where.
 
-use std::fmt;
+use std::fmt::{self, Write as _};
 
 /// One thing that is wrong. Printed, it is one sentence of `status.conditions[CatalogValid].message`:
 /// `tools[create-ticket].http.body: {titel} is not in inputSchema`, or `source billing, line 41: duplicate tool refund`.
@@ -78,7 +78,7 @@ impl Problem {
         for (shown, problem) in problems.iter().enumerate() {
             let sentence = format!(" {problem}.");
             if shown > 0 && text.len() + sentence.len() > limit {
-                text.push_str(&format!(" And {} more.", count - shown));
+                let _ = write!(text, " And {} more.", count - shown);
                 break;
             }
             text.push_str(&sentence);

@@ -110,7 +110,7 @@ fn walk_headers<'a>(
                     }
                 }
                 _ => {
-                    problems.push(format!("`x-mcp-header` of {name} must be the rest of a header name: letters, digits and '-'"))
+                    problems.push(format!("`x-mcp-header` of {name} must be the rest of a header name: letters, digits and '-'"));
                 }
             }
             if !matches!(property.get("type").and_then(Value::as_str), Some("integer" | "string" | "boolean")) {

@@ -18,6 +18,7 @@ use serde_json::{Map, Value, json};
 
 use super::McpCluster;
 use crate::check::Schema;
+use crate::rules;
 
 /// The CustomResourceDefinition of [`McpCluster`].
 ///
@@ -38,23 +39,61 @@ pub fn crd() -> CustomResourceDefinition {
 /// # Panics
 /// Never: see [`crd`].
 pub fn crd_yaml() -> String {
-    serde_yaml::to_string(&crd()).expect("a CustomResourceDefinition serializes")
+    let mut crd = serde_json::to_value(crd()).expect("a CustomResourceDefinition serializes");
+    whole_numbers(&mut crd);
+    serde_yaml::to_string(&crd).expect("a JSON value serializes")
+}
+
+/// JSONSchemaProps holds bounds as floats; here all are whole, and are written so.
+fn whole_numbers(value: &mut Value) {
+    match value {
+        #[allow(clippy::cast_possible_truncation)] // bounds of 32-bit integers
+        Value::Number(number) => {
+            if let Some(float) = number.as_f64().filter(|float| number.is_f64() && float.fract() == 0.0) {
+                *number = (float as i64).into();
+            }
+        }
+        Value::Array(items) => items.iter_mut().for_each(whole_numbers),
+        Value::Object(members) => members.values_mut().for_each(whole_numbers),
+        Value::Null | Value::Bool(_) | Value::String(_) => {}
+    }
 }
 
 /// The schema of a whole [`McpCluster`], as the API server reads it, with its rules compiled.
 pub fn schema() -> &'static Schema {
     static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
-        let generator = SchemaSettings::draft2020_12()
-            .with(|settings| {
-                settings.inline_subschemas = true;
-                settings.meta_schema = None;
-            })
-            .into_generator();
-        let mut schema = generator.into_root_schema_for::<McpCluster>().to_value();
-        structural(&mut schema);
+        let mut schema = generated();
+        describe(&mut schema);
         Schema::new(schema)
     });
     &SCHEMA
+}
+
+/// The structural schema as the types give it: bounds beside the descriptions, not in them.
+pub(super) fn generated() -> Value {
+    let generator = SchemaSettings::draft2020_12()
+        .with(|settings| {
+            settings.inline_subschemas = true;
+            settings.meta_schema = None;
+        })
+        .into_generator();
+    let mut schema = generator.into_root_schema_for::<McpCluster>().to_value();
+    structural(&mut schema);
+    // What the operator did not write, it does not know: a default would make a zero of it.
+    remove_defaults(&mut schema["properties"]["status"]);
+    schema
+}
+
+fn remove_defaults(schema: &mut Value) {
+    let Value::Object(object) = schema else { return };
+    object.remove("default");
+    for keyword in ["properties", "items", "additionalProperties"] {
+        match (keyword, object.get_mut(keyword)) {
+            ("properties", Some(Value::Object(properties))) => properties.values_mut().for_each(remove_defaults),
+            (_, Some(part)) => remove_defaults(part),
+            (_, None) => {}
+        }
+    }
 }
 
 /// Rewrites a JSON Schema into the structural subset: no null, no unions, enums without variants' descriptions.
@@ -72,6 +111,9 @@ fn structural(schema: &mut Value) {
     if object.get("additionalProperties").is_some_and(Value::is_boolean) {
         object.remove("additionalProperties");
     }
+    if let Some(Value::String(description)) = object.get_mut("description") {
+        *description = one_line(description);
+    }
     // A default that sets nothing says nothing.
     if object.get("default").is_some_and(|default| default == &json!({}) || default == &json!([]) || default.is_null()) {
         object.remove("default");
@@ -82,6 +124,46 @@ fn structural(schema: &mut Value) {
     for keyword in ["items", "additionalProperties"] {
         if let Some(part) = object.get_mut(keyword) {
             structural(part);
+        }
+    }
+}
+
+/// Line breaks of the source are none of the reader's; paragraphs are.
+fn one_line(text: &str) -> String {
+    text.split("\n\n").map(|paragraph| paragraph.replace('\n', " ")).collect::<Vec<_>>().join("\n\n")
+}
+
+/// Puts what `kubectl explain` does not show, bounds and defaults, at the end of each description.
+fn describe(schema: &mut Value) {
+    let Value::Object(object) = schema else { return };
+    let bounds = match object.remove(rules::BOUNDS) {
+        Some(Value::String(words)) => Some(words),
+        _ => match (object.get("minimum"), object.get("maximum")) {
+            (Some(min), Some(max)) => Some(format!("{min} to {max}")),
+            (Some(min), None) => Some(format!("{min} or more")),
+            (None, _) => None,
+        },
+    };
+    let default = match object.get("default") {
+        Some(Value::String(text)) => Some(text.clone()),
+        Some(default @ (Value::Number(_) | Value::Bool(_))) => Some(default.to_string()),
+        _ => None,
+    };
+    if let Some(Value::String(description)) = object.get_mut("description") {
+        let extra = match (bounds, default) {
+            (Some(bounds), Some(default)) => format!(" {bounds}, default {default}."),
+            (Some(bounds), None) => format!(" {bounds}."),
+            (None, Some(default)) => format!(" Default {default}."),
+            (None, None) => String::new(),
+        };
+        description.push_str(&extra);
+    }
+    if let Some(Value::Object(properties)) = object.get_mut("properties") {
+        properties.values_mut().for_each(describe);
+    }
+    for keyword in ["items", "additionalProperties"] {
+        if let Some(part) = object.get_mut(keyword) {
+            describe(part);
         }
     }
 }

@@ -1,6 +1,7 @@
 //! The `McpCluster`: what a person writes, and what the operator answers.
 
 mod autoscaling;
+mod conditions;
 mod crd;
 mod pod;
 mod reference;
@@ -13,6 +14,7 @@ use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 pub use autoscaling::*;
+pub use conditions::{CONDITIONS, ConditionReasons, SCALE_REASONS};
 pub use crd::{crd, crd_yaml, schema};
 pub use pod::*;
 pub use reference::reference;

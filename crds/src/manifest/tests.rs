@@ -85,7 +85,7 @@ spec:
             "c.yaml:8:13: spec.service.type: \"Ingress\" is none of ClusterIP, NodePort, LoadBalancer",
             "c.yaml:16:9: spec.catalog.tools[a].http.body: {titel} is not in inputSchema",
             "c.yaml:17:7: spec.catalog.tools[1]: set exactly one of `static`, `template` and `http`: it is what answers the tool",
-            "c.yaml:18:8: spec.catalog.tools[2].name: must be a string, not 3, a number",
+            "c.yaml:18:8: spec.catalog.tools[2].name: must be a string, not 3, a number: put it in quotes",
             "c.yaml:19:7: spec.catalog.tools[3]: duplicate a",
             "c.yaml:20:26: spec.catalog.tools[3].static.content[0]: a block must carry what its `type` needs: text → `text`; image, audio → `data` and `mimeType`; resource → `resource`; resource_link → `uri` and `name`",
             "c.yaml:20:40: spec.catalog.tools[a].static.content[0].data: is not Base64 (RFC 4648, section 4): Invalid symbol 37, offset 0.",

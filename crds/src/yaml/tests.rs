@@ -80,11 +80,8 @@ fn aliases_and_merges_are_read() {
 
 #[test]
 fn an_alias_bomb_ends_at_the_bound() {
-    let mut text = String::from("a0: &a0 [x, x, x, x, x, x, x, x, x, x]\n");
-    for level in 1..12 {
-        let inner = vec![format!("*a{}", level - 1); 10].join(", ");
-        text.push_str(&format!("a{level}: &a{level} [{inner}]\n"));
-    }
+    let levels = (1..12).map(|level| format!("a{level}: &a{level} [{}]", vec![format!("*a{}", level - 1); 10].join(", ")));
+    let text = std::iter::once("a0: &a0 [x, x, x, x, x, x, x, x, x, x]".to_owned()).chain(levels).collect::<Vec<_>>().join("\n");
     assert!(refusal(&text).message.contains("aliases included"));
 }
 
@@ -92,7 +89,7 @@ fn an_alias_bomb_ends_at_the_bound() {
 fn depth_is_bounded() {
     let text = format!("{}{}", "[".repeat(100_000), "]".repeat(100_000));
     assert!(refusal(&text).message.contains("deeper") || refusal(&text).message.contains("recursion"));
-    let text: String = (0..200).map(|level| format!("{}a:\n", " ".repeat(level))).collect();
+    let text = (0..200).fold(String::new(), |text, level| text + &" ".repeat(level) + "a:\n");
     assert!(refusal(&text).message.contains("deeper"));
 }
 

@@ -31,16 +31,16 @@ impl Compiler<'_> {
         let problems = self.problems.len();
         let (base, mut timeout_ms) = match &http.backend {
             None => ("", DEFAULT_TIMEOUT_MS),
-            Some(name) => match backends.bases.get(name) {
-                Some((base, timeout)) => (base.as_str(), *timeout),
-                None => {
+            Some(name) => {
+                let Some((base, timeout)) = backends.bases.get(name) else {
                     self.invalid(
                         &at.field("backend"),
                         format!("{name} is not one of `catalog.backends`: add it there, or write an absolute `url`"),
                     );
                     return None;
-                }
-            },
+                };
+                (base.as_str(), *timeout)
+            }
         };
         if http.backend.is_some() && !http.url.starts_with('/') {
             self.invalid(&at.field("url"), "must start with '/' when `backend` names the host");

@@ -6,7 +6,7 @@ use std::sync::LazyLock;
 
 use serde_json::{Map, json};
 
-use super::{Compiler, ConfigMapValue, MAX_SOURCE_BYTES};
+use super::{Compiler, ConfigMapValue, MAX_ENTRIES, MAX_SOURCE_BYTES};
 use crate::catalog::authored::{Catalog, Source};
 use crate::catalog::problem::{Path, Problem, ProblemKind};
 use crate::check::{Schema, check};
@@ -89,7 +89,11 @@ fn document(text: &str) -> Result<Node, Vec<Slip>> {
 fn schema() -> &'static Schema {
     static SCHEMA: LazyLock<Schema> = LazyLock::new(|| {
         let catalog = &cluster::schema().value()["properties"]["spec"]["properties"]["catalog"]["properties"];
-        let properties: Map<_, _> = ENTRIES.iter().map(|name| ((*name).to_owned(), catalog[*name].clone())).collect();
+        let mut properties: Map<_, _> = ENTRIES.iter().map(|name| ((*name).to_owned(), catalog[*name].clone())).collect();
+        // A text is bounded as a whole; what bounds a list of the resource is what rules may cost the API server.
+        for list in properties.values_mut() {
+            list["maxItems"] = json!(MAX_ENTRIES);
+        }
         Schema::new(json!({ "type": "object", "properties": properties }))
     });
     &SCHEMA
