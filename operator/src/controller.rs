@@ -70,9 +70,7 @@ pub async fn run(config: Config) -> Result<()> {
     let synced = health.clone();
     tasks.spawn(async move {
         for store in stores {
-            if let Err(error) = store.listed().await {
-                return error;
-            }
+            store.listed().await;
         }
         tracing::info!("the first lists are complete");
         synced.set_synced();
@@ -126,12 +124,9 @@ impl Realm {
 /// Passes over whichever cluster is woken, each cluster one at a time, until told to stop; then finishes those under way.
 async fn pass_over(context: Arc<Context>, woken: UnboundedReceiver<Wake>, stop: CancellationToken) {
     // Before every list is complete, what is missing cannot be told from what is not known.
-    let listed = tokio::select! {
-        listed = context.stores.listed() => listed,
+    tokio::select! {
+        () = context.stores.listed() => {}
         () = stop.cancelled() => return,
-    };
-    if listed.is_err() {
-        return;
     }
     let (store, waking) = (context.stores.clusters.clone(), context.clone());
     let queue = woken
@@ -179,9 +174,7 @@ fn requests(context: &Context, wake: Wake) -> Vec<ReconcileRequest<McpCluster>> 
 
 /// Asks every shard for its load again and again, and wakes the clusters for which something follows from the answers.
 async fn scrape(context: Arc<Context>, wakes: UnboundedSender<Wake>, health: Arc<Health>) -> Error {
-    if let Err(error) = context.stores.listed().await {
-        return error;
-    }
+    context.stores.listed().await;
     let scraper = Scraper::new(context.shards.clone(), context.metrics.clone());
     let mut ticks = interval(context.config.scrape_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

@@ -1,6 +1,7 @@
 //! `mcp-operator`: flags → run | crd.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
+use std::io::Write as _;
 use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
@@ -36,8 +37,15 @@ enum Command {
 fn main() -> ExitCode {
     match Line::parse().command {
         Command::Crd => {
-            print!("{}", mcp_crds::cluster::crd_yaml());
-            ExitCode::SUCCESS
+            let written = std::io::stdout().write_all(mcp_crds::cluster::crd_yaml().as_bytes());
+            // A reader that has seen enough is no failure.
+            match written {
+                Err(error) if error.kind() != std::io::ErrorKind::BrokenPipe => {
+                    eprintln!("mcp-operator: {error}");
+                    ExitCode::FAILURE
+                }
+                Ok(()) | Err(_) => ExitCode::SUCCESS,
+            }
         }
         Command::Run(settings) => match Config::parse(&settings) {
             Ok(config) => run(config),

@@ -56,6 +56,8 @@ pub enum Wake {
 pub struct Stores {
     /// McpClusters.
     pub clusters: Store<McpCluster>,
+    /// Whether their first list is complete. The store's own signal reaches one waiter only: the others would wait for ever.
+    clusters_listed: tokio::sync::watch::Sender<bool>,
     /// Pods of any cluster.
     pub pods: Shelf<Pod>,
     /// Metadata of the Services.
@@ -108,18 +110,15 @@ impl Child for NetworkPolicy {
 
 impl Stores {
     /// Waits until every first list is complete.
-    ///
-    /// # Errors
-    /// When the watch of McpClusters ended before.
-    pub async fn listed(&self) -> Result<(), Error> {
-        self.clusters.wait_until_ready().await.map_err(|_| Error::Ended("the watch of McpClusters"))?;
+    pub async fn listed(&self) {
+        // The sender lives in `self`, so the wait cannot fail.
+        let _ = self.clusters_listed.subscribe().wait_for(|listed| *listed).await;
         self.pods.listed().await;
         self.services.listed().await;
         self.config_maps.listed().await;
         self.accounts.listed().await;
         self.budgets.listed().await;
         self.policies.listed().await;
-        Ok(())
     }
 }
 
@@ -128,6 +127,7 @@ pub fn watch(client: &Client, namespace: Option<&str>, wakes: &UnboundedSender<W
     let (clusters, writer) = reflector::store();
     let stores = Arc::new(Stores {
         clusters,
+        clusters_listed: tokio::sync::watch::Sender::new(false),
         pods: Shelf::default(),
         services: Shelf::default(),
         config_maps: Shelf::default(),
@@ -135,7 +135,7 @@ pub fn watch(client: &Client, namespace: Option<&str>, wakes: &UnboundedSender<W
         budgets: Shelf::default(),
         policies: Shelf::default(),
     });
-    tasks.spawn(watch_clusters(api(client, namespace), writer, wakes.clone()));
+    tasks.spawn(watch_clusters(api(client, namespace), writer, stores.clone(), wakes.clone()));
     tasks.spawn(watch_pods(api(client, namespace), stores.clone(), wakes.clone()));
     tasks.spawn(watch_config_maps(api(client, namespace), stores.clone(), wakes.clone()));
     tasks.spawn(watch_children::<Service>(api(client, namespace), stores.clone(), wakes.clone()));
@@ -188,7 +188,12 @@ where
 }
 
 /// A McpCluster wakes its pass when its generation, its annotations or its deletion changed: not by our own status patches.
-async fn watch_clusters(api: Api<McpCluster>, mut writer: Writer<McpCluster>, wakes: UnboundedSender<Wake>) -> Error {
+async fn watch_clusters(
+    api: Api<McpCluster>,
+    mut writer: Writer<McpCluster>,
+    stores: Arc<Stores>,
+    wakes: UnboundedSender<Wake>,
+) -> Error {
     let mut known: HashMap<String, (u64, String, String)> = HashMap::new();
     let mut listing: Option<Vec<String>> = None;
     follow(api, watcher::Config::default(), "the watch of McpClusters", |event| {
@@ -211,6 +216,7 @@ async fn watch_clusters(api: Api<McpCluster>, mut writer: Writer<McpCluster>, wa
                 }
             }
             Event::InitDone => {
+                stores.clusters_listed.send_replace(true);
                 let listed = listing.take().unwrap_or_default();
                 known.retain(|uid, (_, namespace, name)| {
                     let here = listed.contains(uid);
