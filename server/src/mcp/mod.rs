@@ -1,6 +1,9 @@
-//! Typed parameters and results of the protocol, one file for each family of methods.
+//! Typed parameters and results of the protocol, one file for each family of methods. No IO, no HTTP.
 
 pub mod content;
+pub mod lifecycle;
+pub mod logging;
 pub mod prompts;
 pub mod resources;
+pub mod subscriptions;
 pub mod tools;

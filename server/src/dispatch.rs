@@ -1,0 +1,231 @@
+//! Method → handler, in one match. Knows neither HTTP nor the era a request came from.
+
+use mcp_crds::catalog::CacheScope;
+use serde_json::value::RawValue;
+use tokio::time::Instant;
+
+use crate::auth::Principal;
+use crate::era::{Era, Version};
+use crate::fault::Fault;
+use crate::handlers::{logging, prompts, resources, server, subscriptions, tools};
+use crate::hub::Hub;
+use crate::jsonrpc::Params;
+use crate::mcp::lifecycle::{ClientCapabilities, DiscoverResult, ServerCapabilities};
+use crate::mcp::prompts::GetPromptResult;
+use crate::mcp::resources::ReadResourceResult;
+use crate::mcp::subscriptions::Filter;
+use crate::mcp::tools::CallToolResult;
+use crate::serving::Serving;
+use crate::session::SessionKey;
+
+/// A method this server has.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Method {
+    /// `initialize`, answered by the legacy adapter: it makes a session.
+    Initialize,
+    /// `server/discover`
+    Discover,
+    /// `ping`
+    Ping,
+    /// `logging/setLevel`
+    SetLevel,
+    /// `tools/list`
+    ListTools,
+    /// `tools/call`
+    CallTool,
+    /// `resources/list`
+    ListResources,
+    /// `resources/templates/list`
+    ListResourceTemplates,
+    /// `resources/read`
+    ReadResource,
+    /// `resources/subscribe`
+    Subscribe,
+    /// `resources/unsubscribe`
+    Unsubscribe,
+    /// `prompts/list`
+    ListPrompts,
+    /// `prompts/get`
+    GetPrompt,
+    /// `subscriptions/listen`
+    Listen,
+}
+
+impl Method {
+    /// All of them.
+    pub const ALL: [Self; 14] = [
+        Self::Initialize,
+        Self::Discover,
+        Self::Ping,
+        Self::SetLevel,
+        Self::ListTools,
+        Self::CallTool,
+        Self::ListResources,
+        Self::ListResourceTemplates,
+        Self::ReadResource,
+        Self::Subscribe,
+        Self::Unsubscribe,
+        Self::ListPrompts,
+        Self::GetPrompt,
+        Self::Listen,
+    ];
+
+    /// The method of a name, if the era has it.
+    pub fn parse(name: &str, era: Era) -> Option<Self> {
+        Self::ALL.into_iter().find(|method| method.name() == name && method.is_in(era))
+    }
+
+    /// Its name on the wire.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::Initialize => "initialize",
+            Self::Discover => "server/discover",
+            Self::Ping => "ping",
+            Self::SetLevel => "logging/setLevel",
+            Self::ListTools => "tools/list",
+            Self::CallTool => "tools/call",
+            Self::ListResources => "resources/list",
+            Self::ListResourceTemplates => "resources/templates/list",
+            Self::ReadResource => "resources/read",
+            Self::Subscribe => "resources/subscribe",
+            Self::Unsubscribe => "resources/unsubscribe",
+            Self::ListPrompts => "prompts/list",
+            Self::GetPrompt => "prompts/get",
+            Self::Listen => "subscriptions/listen",
+        }
+    }
+
+    /// Whether an era has it (2026-07-28 `changelog`, 1 to 5).
+    pub fn is_in(self, era: Era) -> bool {
+        match self {
+            Self::Discover | Self::Listen => era == Era::Modern,
+            Self::Initialize | Self::Ping | Self::SetLevel | Self::Subscribe | Self::Unsubscribe => era == Era::Legacy,
+            Self::ListTools
+            | Self::CallTool
+            | Self::ListResources
+            | Self::ListResourceTemplates
+            | Self::ReadResource
+            | Self::ListPrompts
+            | Self::GetPrompt => true,
+        }
+    }
+}
+
+/// Who calls, and with what.
+#[derive(Clone, Debug)]
+pub struct Caller {
+    /// Who.
+    pub principal: Principal,
+    /// In which version of the protocol.
+    pub version: Version,
+    /// What the client can do.
+    pub capabilities: ClientCapabilities,
+    /// The legacy session.
+    pub session: Option<SessionKey>,
+}
+
+/// One request, whatever wire it came over.
+#[derive(Debug)]
+pub struct Call<'a> {
+    /// What is asked.
+    pub method: Method,
+    /// With what.
+    pub params: &'a Params<'a>,
+    /// By whom.
+    pub caller: &'a Caller,
+    /// What is in force.
+    pub serving: &'a Serving,
+    /// What the server offers.
+    pub capabilities: ServerCapabilities,
+    /// The held streams.
+    pub hub: &'a Hub,
+    /// When the answer is too late.
+    pub deadline: Instant,
+}
+
+/// What a handler answers. The eras put it on the wire.
+#[derive(Debug)]
+pub enum Outcome<'a> {
+    /// `{}`
+    Done,
+    /// `server/discover`
+    Discover(DiscoverResult<'a>),
+    /// A page of a list.
+    Page {
+        /// Name of the list in the result.
+        list: &'static str,
+        /// JSON array.
+        items: &'a RawValue,
+        /// Where the next page begins.
+        next_cursor: Option<&'a str>,
+    },
+    /// `tools/call`
+    Tool(CallToolResult),
+    /// `resources/read`
+    Resource(ReadResourceResult),
+    /// `prompts/get`
+    Prompt(GetPromptResult),
+    /// `subscriptions/listen`: hold a stream with this filter.
+    Listen(Filter),
+}
+
+/// How long clients may keep a result, and for whom (2026-07-28 `server/utilities/caching`).
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Caching {
+    /// `ttlMs`
+    pub ttl_ms: u64,
+    /// `cacheScope`
+    pub scope: CacheScope,
+}
+
+impl Outcome<'_> {
+    /// Whether a result carries caching hints.
+    pub fn is_cacheable(&self) -> bool {
+        match self {
+            Self::Discover(_) | Self::Page { .. } | Self::Resource(_) => true,
+            Self::Done | Self::Tool(_) | Self::Prompt(_) | Self::Listen(_) => false,
+        }
+    }
+}
+
+/// Answers a request.
+///
+/// # Errors
+/// The fault to tell the client.
+pub async fn dispatch<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
+    match call.method {
+        Method::Discover => Ok(server::discover(call)),
+        Method::Ping => Ok(Outcome::Done),
+        Method::SetLevel => logging::set_level(call),
+        Method::ListTools => tools::list(call),
+        Method::CallTool => tools::call(call).await,
+        Method::ListResources => resources::list(call),
+        Method::ListResourceTemplates => resources::templates(call),
+        Method::ReadResource => resources::read(call).await,
+        Method::Subscribe => resources::subscribe(call),
+        Method::Unsubscribe => resources::unsubscribe(call),
+        Method::ListPrompts => prompts::list(call),
+        Method::GetPrompt => prompts::get(call),
+        Method::Listen => subscriptions::listen(call),
+        // Sessions are of the wire: the legacy adapter answers it before it comes here.
+        Method::Initialize => Err(Fault::MethodNotFound),
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn each_era_has_its_own_methods() {
+        for removed in ["initialize", "ping", "logging/setLevel", "resources/subscribe", "resources/unsubscribe"] {
+            assert!(Method::parse(removed, Era::Legacy).is_some(), "{removed}");
+            assert_eq!(Method::parse(removed, Era::Modern), None, "{removed}");
+        }
+        for added in ["server/discover", "subscriptions/listen"] {
+            assert!(Method::parse(added, Era::Modern).is_some(), "{added}");
+            assert_eq!(Method::parse(added, Era::Legacy), None, "{added}");
+        }
+        assert_eq!(Method::parse("completion/complete", Era::Legacy), None);
+    }
+}

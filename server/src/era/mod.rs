@@ -1,0 +1,227 @@
+//! The two eras of the protocol on one URL (2026-07-28 `basic/versioning` §Backward Compatibility): which one a message
+//! belongs to, and the wire around the one stateless core.
+//!
+//! ```text
+//! headers + body → modern | legacy → Caller, method, params → dispatch → Outcome → reply bytes and status
+//! ```
+
+pub mod legacy;
+pub mod modern;
+mod wire;
+
+use http::HeaderMap;
+use serde_json::value::RawValue;
+
+use crate::jsonrpc::{self, ErrorObject, Params};
+
+/// `MCP-Protocol-Version`
+pub const VERSION_HEADER: &str = "mcp-protocol-version";
+/// `Mcp-Session-Id`
+pub const SESSION_HEADER: &str = "mcp-session-id";
+
+/// A version of the protocol this server speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
+pub enum Version {
+    /// Batches; no `MCP-Protocol-Version` header yet.
+    V2025_03_26,
+    /// Structured content, elicitation.
+    V2025_06_18,
+    /// The last with sessions.
+    V2025_11_25,
+    /// Stateless.
+    V2026_07_28,
+}
+
+impl Version {
+    /// All, newest first.
+    pub const ALL: [Self; 4] = [Self::V2026_07_28, Self::V2025_11_25, Self::V2025_06_18, Self::V2025_03_26];
+    /// What a client with an unknown version is offered by `initialize`.
+    pub const LATEST_LEGACY: Self = Self::V2025_11_25;
+
+    /// The version of a name.
+    pub fn parse(name: &str) -> Option<Self> {
+        Self::ALL.into_iter().find(|version| version.name() == name)
+    }
+
+    /// Its name.
+    pub fn name(self) -> &'static str {
+        match self {
+            Self::V2025_03_26 => "2025-03-26",
+            Self::V2025_06_18 => "2025-06-18",
+            Self::V2025_11_25 => "2025-11-25",
+            Self::V2026_07_28 => "2026-07-28",
+        }
+    }
+
+    /// Whether it is spoken without a session.
+    pub fn is_modern(self) -> bool {
+        match self {
+            Self::V2026_07_28 => true,
+            Self::V2025_03_26 | Self::V2025_06_18 | Self::V2025_11_25 => false,
+        }
+    }
+
+    /// Its number in a session token.
+    pub fn code(self) -> u8 {
+        match self {
+            Self::V2025_03_26 => 1,
+            Self::V2025_06_18 => 2,
+            Self::V2025_11_25 => 3,
+            Self::V2026_07_28 => 4,
+        }
+    }
+
+    /// The version of a number in a session token.
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.into_iter().find(|version| version.code() == code)
+    }
+}
+
+/// Which era a message belongs to.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Era {
+    /// Per-request metadata.
+    Modern,
+    /// Sessions.
+    Legacy,
+}
+
+impl Era {
+    /// Modern metadata decides; without it `initialize` is legacy whatever the headers say; otherwise a version header
+    /// that is not legacy is modern (and will miss its metadata); all else is legacy.
+    pub fn of(headers: &HeaderMap, method: Option<&str>, params: Option<&Params<'_>>) -> Self {
+        if params.is_some_and(modern::has_metadata) {
+            return Self::Modern;
+        }
+        if method == Some("initialize") {
+            return Self::Legacy;
+        }
+        match headers.get(VERSION_HEADER).map(|value| value.to_str().ok().and_then(Version::parse)) {
+            Some(Some(version)) if !version.is_modern() => Self::Legacy,
+            // A session goes with a legacy header only; an unknown version with a session is for the legacy adapter to refuse.
+            Some(None) if headers.contains_key(SESSION_HEADER) => Self::Legacy,
+            Some(_) => Self::Modern,
+            None => Self::Legacy,
+        }
+    }
+}
+
+/// Whether `Accept` takes a media type. Without the header everything is taken (RFC 9110, 12.5.1); `q=0` is not.
+pub fn accepts(headers: &HeaderMap, media: &str) -> bool {
+    let family = media.split('/').next().unwrap_or_default();
+    let mut ranges = headers.get_all(http::header::ACCEPT).iter().peekable();
+    if ranges.peek().is_none() {
+        return true;
+    }
+    ranges.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(|range| {
+        let mut parts = range.split(';').map(str::trim);
+        let name = parts.next().unwrap_or_default().to_ascii_lowercase();
+        let taken = name == media || name == "*/*" || name.strip_suffix("/*") == Some(family);
+        taken && !parts.any(|parameter| matches!(parameter.replace(' ', "").as_str(), "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
+    })
+}
+
+/// An answer to an HTTP request, before HTTP.
+#[derive(Debug)]
+pub struct Reply {
+    /// HTTP status.
+    pub status: u16,
+    /// What it carries.
+    pub payload: Payload,
+    /// A new session's id.
+    pub session: Option<String>,
+    /// When to try again, milliseconds: `Retry-After`.
+    pub retry_after_ms: Option<u64>,
+}
+
+/// What a reply carries.
+#[derive(Debug)]
+pub enum Payload {
+    /// Nothing.
+    Empty,
+    /// One JSON value.
+    Json(Vec<u8>),
+    /// A held event stream.
+    Stream(crate::hub::Stream),
+}
+
+impl Reply {
+    /// A JSON reply.
+    pub fn json(status: u16, body: Vec<u8>) -> Self {
+        Self { status, payload: Payload::Json(body), session: None, retry_after_ms: None }
+    }
+
+    /// An error reply.
+    pub fn error(status: u16, id: Option<&RawValue>, error: &ErrorObject) -> Self {
+        Self::json(status, jsonrpc::failure(id, error))
+    }
+
+    /// No body.
+    pub fn empty(status: u16) -> Self {
+        Self { status, payload: Payload::Empty, session: None, retry_after_ms: None }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn era(headers: &[(&'static str, &'static str)], text: &str) -> Era {
+        let headers: HeaderMap =
+            headers.iter().map(|(name, value)| (name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap())).collect();
+        match jsonrpc::decode(text.as_bytes(), 64).unwrap() {
+            jsonrpc::Body::One(jsonrpc::Message::Request(request)) => {
+                Era::of(&headers, Some(&request.method), Some(&request.params))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+
+    const BARE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"tools/list"}"#;
+    const INITIALIZE: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{}}"#;
+    const META: &str = r#"{"jsonrpc":"2.0","id":1,"method":"initialize","params":{"_meta":{"io.modelcontextprotocol/protocolVersion":"2026-07-28"}}}"#;
+
+    #[test]
+    fn metadata_decides() {
+        assert_eq!(era(&[], META), Era::Modern);
+        assert_eq!(era(&[("mcp-protocol-version", "2025-11-25"), ("mcp-session-id", "x")], META), Era::Modern);
+    }
+
+    #[test]
+    fn initialize_without_metadata_is_legacy_whatever_the_headers_say() {
+        for version in ["2025-11-25", "2026-07-28", "1900-01-01"] {
+            assert_eq!(era(&[("mcp-protocol-version", version), ("mcp-method", "initialize")], INITIALIZE), Era::Legacy);
+        }
+    }
+
+    #[test]
+    fn without_metadata_the_version_header_decides() {
+        assert_eq!(era(&[], BARE), Era::Legacy);
+        assert_eq!(era(&[("mcp-protocol-version", "2025-06-18")], BARE), Era::Legacy);
+        assert_eq!(era(&[("mcp-protocol-version", "2026-07-28")], BARE), Era::Modern);
+        assert_eq!(era(&[("mcp-protocol-version", "2026-07-28"), ("mcp-session-id", "x")], BARE), Era::Modern);
+        assert_eq!(era(&[("mcp-protocol-version", "1900-01-01")], BARE), Era::Modern);
+        assert_eq!(era(&[("mcp-protocol-version", "1900-01-01"), ("mcp-session-id", "x")], BARE), Era::Legacy);
+    }
+
+    #[test]
+    fn accept_is_read_as_http_reads_it() {
+        let accepts =
+            |value: &'static str, media| accepts(&HeaderMap::from_iter([(http::header::ACCEPT, value.parse().unwrap())]), media);
+        assert!(super::accepts(&HeaderMap::new(), "application/json"));
+        for value in ["application/json, text/event-stream", "*/*", "application/*;q=0.1", "Application/JSON; charset=utf-8"] {
+            assert!(accepts(value, "application/json"), "{value}");
+        }
+        for value in ["text/event-stream", "application/json;q=0", "text/*", ""] {
+            assert!(!accepts(value, "application/json"), "{value}");
+        }
+    }
+
+    #[test]
+    fn names_and_codes_are_one_to_one() {
+        for version in Version::ALL {
+            assert_eq!(Version::parse(version.name()), Some(version));
+            assert_eq!(Version::from_code(version.code()), Some(version));
+        }
+    }
+}

@@ -1,0 +1,87 @@
+//! What a handler may answer instead of a result. The eras give it a code and a status.
+
+use crate::jsonrpc::MemberError;
+
+/// A request that failed. Tool failures are results (`isError`), not faults.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Fault {
+    /// The server has no such method, in this era or with these capabilities.
+    #[error("Method not found")]
+    MethodNotFound,
+    /// The parameters are not what the method takes.
+    #[error("Invalid params: {0}")]
+    InvalidParams(String),
+    /// No such resource; modern −32602, legacy −32002, both with the URI as data.
+    #[error("Resource not found: {uri}")]
+    ResourceNotFound {
+        /// As asked for.
+        uri: String,
+    },
+    /// It was not done within the time for one request.
+    #[error("The request took longer than {0} ms")]
+    TimedOut(u64),
+    /// A limit is reached: 503 and `Retry-After`.
+    #[error("Over capacity: {0}")]
+    OverCapacity(Refused),
+    /// What should have answered failed; the message is safe to show.
+    #[error("{0}")]
+    Failed(String),
+}
+
+/// Which limit refused a request: the label of a metric and the words of the answer.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
+pub enum Refused {
+    /// `limits.maxConnections`
+    Connections,
+    /// `limits.maxStreams`
+    Streams,
+    /// `limits.maxInFlightRequests`
+    InFlight,
+    /// The budget of bytes of bodies.
+    BodyBytes,
+    /// The memory guard refuses new streams and sessions.
+    Memory,
+    /// The shard drains.
+    Draining,
+    /// No configuration is loaded yet.
+    NotReady,
+}
+
+impl Refused {
+    /// Every reason, for metrics.
+    pub const ALL: [Self; 7] =
+        [Self::Connections, Self::Streams, Self::InFlight, Self::BodyBytes, Self::Memory, Self::Draining, Self::NotReady];
+
+    /// Label of its metric.
+    pub fn label(self) -> &'static str {
+        match self {
+            Self::Connections => "connections",
+            Self::Streams => "streams",
+            Self::InFlight => "in_flight",
+            Self::BodyBytes => "body_bytes",
+            Self::Memory => "memory",
+            Self::Draining => "draining",
+            Self::NotReady => "not_ready",
+        }
+    }
+}
+
+impl std::fmt::Display for Refused {
+    fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
+        f.write_str(match self {
+            Self::Connections => "this shard holds all the connections it may",
+            Self::Streams => "this shard holds all the streams it may",
+            Self::InFlight => "this shard answers all the requests it may",
+            Self::BodyBytes => "this shard reads all the request bytes it may",
+            Self::Memory => "this shard is short of memory",
+            Self::Draining => "this shard is draining",
+            Self::NotReady => "this shard has no configuration yet",
+        })
+    }
+}
+
+impl From<MemberError> for Fault {
+    fn from(error: MemberError) -> Self {
+        Self::InvalidParams(error.to_string())
+    }
+}

@@ -1,0 +1,23 @@
+//! One file for each family of methods. A handler reads its parameters, asks the catalog, and knows no wire.
+
+pub mod logging;
+pub mod prompts;
+pub mod resources;
+pub mod server;
+pub mod subscriptions;
+pub mod tools;
+
+use std::borrow::Cow;
+
+use crate::fault::Fault;
+use crate::jsonrpc::Params;
+
+/// The cursor of a list request (2026-07-28 `server/utilities/pagination`).
+fn cursor<'a>(params: &Params<'a>) -> Result<Option<Cow<'a, str>>, Fault> {
+    Ok(params.get("cursor").map(|_| params.text("cursor")).transpose()?)
+}
+
+/// An unknown cursor.
+fn unknown_cursor() -> Fault {
+    Fault::InvalidParams("unknown cursor; begin again without one".to_owned())
+}

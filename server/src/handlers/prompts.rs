@@ -1,0 +1,27 @@
+//! `prompts/list` and `prompts/get` (2026-07-28 `server/prompts`).
+
+use serde_json::{Map, Value};
+
+use crate::dispatch::{Call, Outcome};
+use crate::fault::Fault;
+
+/// A page of the prompts.
+///
+/// # Errors
+/// When the cursor is unknown.
+pub fn list<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
+    let cursor = super::cursor(call.params)?;
+    let page = call.serving.snapshot.prompts_page(cursor.as_deref()).map_err(|_| super::unknown_cursor())?;
+    Ok(Outcome::Page { list: "prompts", items: page.items, next_cursor: page.next_cursor })
+}
+
+/// A prompt, with its arguments substituted.
+///
+/// # Errors
+/// When it is unknown, or an argument is missing or malformed.
+pub fn get<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
+    let name = call.params.text("name")?;
+    let prompt = call.serving.snapshot.prompt(&name).ok_or_else(|| Fault::InvalidParams(format!("Unknown prompt: {name}")))?;
+    let arguments: Map<String, Value> = call.params.parsed::<Option<_>>("arguments")?.flatten().unwrap_or_default();
+    prompt.get(&arguments).map(Outcome::Prompt).map_err(|error| Fault::InvalidParams(error.to_string()))
+}

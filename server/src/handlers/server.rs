@@ -1,0 +1,14 @@
+//! `server/discover` (2026-07-28 `server/discover`).
+
+use crate::dispatch::{Call, Outcome};
+use crate::era::Version;
+use crate::mcp::lifecycle::DiscoverResult;
+
+/// Who the server is, and what it offers.
+pub fn discover<'a>(call: &Call<'a>) -> Outcome<'a> {
+    Outcome::Discover(DiscoverResult {
+        supported_versions: Version::ALL.into_iter().map(Version::name).collect(),
+        capabilities: call.capabilities,
+        instructions: call.serving.snapshot.instructions(),
+    })
+}

@@ -1,0 +1,40 @@
+//! `tools/list` and `tools/call` (2026-07-28 `server/tools`).
+
+use serde_json::{Map, Value};
+
+use crate::dispatch::{Call, Outcome};
+use crate::fault::Fault;
+use crate::mcp::tools::CallToolResult;
+
+/// A page of the tools.
+///
+/// # Errors
+/// When the cursor is unknown.
+pub fn list<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
+    let cursor = super::cursor(call.params)?;
+    let snapshot = &call.serving.snapshot;
+    let page = if call.caller.version.is_modern() {
+        snapshot.tools_page(cursor.as_deref())
+    } else {
+        snapshot.legacy_tools_page(cursor.as_deref())
+    };
+    let page = page.map_err(|_| super::unknown_cursor())?;
+    Ok(Outcome::Page { list: "tools", items: page.items, next_cursor: page.next_cursor })
+}
+
+/// Calls a tool. What the model can correct is a result that says so; what only the program can is a fault
+/// (`server/tools` §Error Handling).
+///
+/// # Errors
+/// When the tool is unknown or the parameters are malformed.
+pub async fn call<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
+    let name = call.params.text("name")?;
+    let tool = call.serving.snapshot.tool(&name).ok_or_else(|| Fault::InvalidParams(format!("Unknown tool: {name}")))?;
+    let arguments: Map<String, Value> = call.params.parsed::<Option<_>>("arguments")?.flatten().unwrap_or_default();
+    let arguments = Value::Object(arguments);
+    if let Err(invalid) = tool.check(&arguments) {
+        return Ok(Outcome::Tool(CallToolResult::error(invalid.to_string())));
+    }
+    let Value::Object(arguments) = arguments else { return Err(Fault::MethodNotFound) };
+    Ok(Outcome::Tool(tool.call(arguments, call.deadline).await))
+}

@@ -1,0 +1,204 @@
+//! Bodies: requests read within a budget and a time, replies that count until they are sent.
+
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll};
+
+use bytes::{Bytes, BytesMut};
+use http_body::{Body, Frame, SizeHint};
+use http_body_util::BodyExt as _;
+use tokio::time::timeout;
+
+use crate::hub;
+use crate::limits::Limits;
+use crate::listener::Busy;
+use crate::load::{BodyBytes, InFlight, Load};
+
+/// What is reserved at a time for a body that does not say its length.
+const CHUNK: u64 = 64 << 10;
+
+/// A request body, and the bytes reserved for it.
+#[derive(Debug)]
+pub struct Received {
+    /// The body.
+    pub bytes: Bytes,
+    /// Held for as long as the bytes are.
+    pub reserved: BodyBytes,
+}
+
+/// Why a body was not read.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Unread {
+    /// Larger than one body may be: 413.
+    TooLarge,
+    /// All bodies together would be larger than they may be: 503.
+    OverBudget,
+    /// Its sender was too slow: 408.
+    TooSlow,
+    /// It broke off.
+    Broken,
+}
+
+/// Reads a body. Memory is reserved before bytes are read: the declared length at once, else chunk by chunk.
+///
+/// # Errors
+/// The limit in the way.
+pub(super) async fn read<B>(body: B, declared: Option<u64>, limits: &Limits, load: &Arc<Load>) -> Result<Received, Unread>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    if declared.is_some_and(|length| length > limits.body) {
+        return Err(Unread::TooLarge);
+    }
+    let mut reserved = load.body();
+    if !reserved.grow(declared.unwrap_or(0), limits.body_budget) {
+        return Err(Unread::OverBudget);
+    }
+    timeout(limits.read_time, collect(body, declared, limits, reserved)).await.unwrap_or(Err(Unread::TooSlow))
+}
+
+async fn collect<B>(mut body: B, declared: Option<u64>, limits: &Limits, mut reserved: BodyBytes) -> Result<Received, Unread>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let mut first = Bytes::new();
+    let mut buffer = BytesMut::new();
+    let mut length = 0_u64;
+    while let Some(frame) = body.frame().await {
+        let Ok(data) = frame.map_err(|_| Unread::Broken)?.into_data() else { continue };
+        length += data.len() as u64;
+        if length > limits.body {
+            return Err(Unread::TooLarge);
+        }
+        while reserved.bytes() < length {
+            if !reserved.grow(CHUNK, limits.body_budget) {
+                return Err(Unread::OverBudget);
+            }
+        }
+        // Most bodies are one frame: it is taken as it is.
+        if first.is_empty() && buffer.is_empty() {
+            first = data;
+        } else {
+            if buffer.is_empty() {
+                buffer.reserve(declared.and_then(|length| usize::try_from(length).ok()).unwrap_or(0));
+                buffer.extend_from_slice(&first);
+                first = Bytes::new();
+            }
+            buffer.extend_from_slice(&data);
+        }
+    }
+    Ok(Received { bytes: if buffer.is_empty() { first } else { buffer.freeze() }, reserved })
+}
+
+/// A reply's body. What it holds is released when the last byte was handed to the connection.
+#[derive(Debug)]
+pub struct ReplyBody {
+    content: Content,
+    _in_flight: Option<InFlight>,
+    _busy: Option<Busy>,
+}
+
+#[derive(Debug)]
+enum Content {
+    Full(Bytes),
+    Stream(Pin<Box<hub::Stream>>),
+}
+
+impl ReplyBody {
+    /// A body that is all there.
+    pub fn full(bytes: impl Into<Bytes>, in_flight: Option<InFlight>, busy: Option<Busy>) -> Self {
+        Self { content: Content::Full(bytes.into()), _in_flight: in_flight, _busy: busy }
+    }
+
+    /// A held stream.
+    pub fn stream(stream: hub::Stream, busy: Option<Busy>) -> Self {
+        Self { content: Content::Stream(Box::pin(stream)), _in_flight: None, _busy: busy }
+    }
+}
+
+impl Body for ReplyBody {
+    type Data = Bytes;
+    type Error = hub::Cut;
+
+    fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hub::Cut>>> {
+        match &mut self.content {
+            Content::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Content::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Content::Stream(stream) => stream.as_mut().poll_next(cx).map(|bytes| bytes.map(|bytes| bytes.map(Frame::data))),
+        }
+    }
+
+    fn is_end_stream(&self) -> bool {
+        match &self.content {
+            Content::Full(bytes) => bytes.is_empty(),
+            Content::Stream(_) => false,
+        }
+    }
+
+    fn size_hint(&self) -> SizeHint {
+        match &self.content {
+            Content::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
+            Content::Stream(_) => SizeHint::default(),
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use std::convert::Infallible;
+    use std::time::Duration;
+
+    use http_body_util::{Full, StreamBody};
+
+    use super::*;
+
+    fn limits() -> Limits {
+        Limits {
+            connections: 1,
+            streams: 1,
+            in_flight: 1,
+            body: 100_000,
+            body_budget: 150_000,
+            header: 8192,
+            json_depth: 64,
+            backlog: 1024,
+            request_time: Duration::from_secs(1),
+            read_time: Duration::from_secs(1),
+        }
+    }
+
+    fn chunks(count: usize, size: usize) -> impl Body<Data = Bytes, Error = Infallible> + Unpin {
+        StreamBody::new(futures::stream::iter((0..count).map(move |_| Ok(Frame::data(Bytes::from(vec![b'x'; size]))))))
+    }
+
+    #[tokio::test]
+    async fn a_declared_length_is_reserved_before_anything_is_read_and_returned_after() {
+        let load = Arc::new(Load::default());
+        let received = read(Full::new(Bytes::from_static(b"12345")), Some(5), &limits(), &load).await.unwrap();
+        assert_eq!((&*received.bytes, load.body_bytes()), (&b"12345"[..], 5));
+        drop(received);
+        assert_eq!(load.body_bytes(), 0);
+        let _large = read(chunks(1, 90_000), Some(90_000), &limits(), &load).await.unwrap();
+        assert_eq!(read(chunks(1, 90_000), Some(90_000), &limits(), &load).await.unwrap_err(), Unread::OverBudget);
+    }
+
+    #[tokio::test]
+    async fn an_undeclared_length_is_reserved_as_it_grows() {
+        let load = Arc::new(Load::default());
+        let received = read(chunks(3, 30_000), None, &limits(), &load).await.unwrap();
+        assert_eq!(received.bytes.len(), 90_000);
+        assert_eq!(received.reserved.bytes(), 2 * CHUNK);
+        assert_eq!(read(chunks(1, 90_000), None, &limits(), &load).await.unwrap_err(), Unread::OverBudget);
+        drop(received);
+        assert_eq!(read(chunks(4, 30_000), None, &limits(), &load).await.unwrap_err(), Unread::TooLarge);
+        assert_eq!(load.body_bytes(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_sender_is_given_up() {
+        let load = Arc::new(Load::default());
+        let silent = StreamBody::new(futures::stream::pending::<Result<Frame<Bytes>, Infallible>>());
+        assert_eq!(read(silent, Some(10), &limits(), &load).await.unwrap_err(), Unread::TooSlow);
+        assert_eq!(load.body_bytes(), 0);
+    }
+}

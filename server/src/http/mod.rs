@@ -1,0 +1,260 @@
+//! An HTTP request → checks → bytes → an era's reply → an HTTP response.
+//!
+//! Checks run in this order and the first failure answers: Host and Origin, method, authentication, media types and
+//! length, capacity; then, in the eras: JSON, envelope, era, session, metadata, version, headers, method, params.
+
+mod body;
+mod origin;
+
+use std::convert::Infallible;
+use std::sync::Arc;
+
+use bytes::Bytes;
+use http::header::{self, HeaderMap, HeaderName, HeaderValue};
+use http::{Method, Request, Response, StatusCode, Version as HttpVersion};
+use http_body::Body;
+
+pub use body::{Received, ReplyBody, Unread};
+
+use crate::auth::Principal;
+use crate::era::{self, Era, Payload, Reply, SESSION_HEADER, VERSION_HEADER, accepts};
+use crate::fault::Refused;
+use crate::jsonrpc::{self, ErrorObject, Message};
+use crate::listener::{Busy, Connection};
+use crate::load::InFlight;
+use crate::serving::Serving;
+use crate::shard::Shard;
+
+/// The one endpoint.
+pub const ENDPOINT: &str = "/mcp";
+
+/// Answers a request of a connection.
+///
+/// # Errors
+/// Never: every failure is a response.
+pub async fn handle<B>(
+    shard: Arc<Shard>,
+    connection: Arc<Connection>,
+    request: Request<B>,
+) -> Result<Response<ReplyBody>, Infallible>
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let busy = connection.busy(request.version() == HttpVersion::HTTP_2);
+    let (parts, body) = request.into_parts();
+    let serving = shard.serving();
+    let allowed_origin = serving.as_deref().and_then(|serving| allowed_origin(serving, &parts.headers));
+    let mut in_flight = None;
+    let reply = match (connection.refused(), serving) {
+        (Some(why), _) => shard.refuse(why),
+        (None, None) => shard.refuse(Refused::NotReady),
+        (None, Some(serving)) => answer(&shard, &serving, &parts, body, &mut in_flight).await,
+    };
+    let closes = shard.drain.is_draining() || connection.refused().is_some();
+    Ok(response(reply, parts.version, closes, allowed_origin, in_flight, busy))
+}
+
+async fn answer<B>(
+    shard: &Arc<Shard>,
+    serving: &Arc<Serving>,
+    request: &http::request::Parts,
+    body: B,
+    in_flight: &mut Option<InFlight>,
+) -> Reply
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    if request.uri.path() != ENDPOINT {
+        return Reply::empty(404);
+    }
+    let headers = &request.headers;
+    if let Err(reply) = comes_from_where_it_may(serving, request) {
+        return reply;
+    }
+    match request.method {
+        Method::POST | Method::GET | Method::DELETE => {}
+        Method::OPTIONS => return Reply::empty(204),
+        _ => return Reply::empty(405),
+    }
+    let principal = match shard.authenticator.authenticate(headers) {
+        Ok(principal) => principal,
+        Err(_) => return Reply::empty(401),
+    };
+    if request.method == Method::POST {
+        return post(shard, serving, principal, headers, body, in_flight).await;
+    }
+    // Only legacy versions have GET and DELETE.
+    if headers
+        .get(VERSION_HEADER)
+        .and_then(|v| v.to_str().ok())
+        .and_then(era::Version::parse)
+        .is_some_and(era::Version::is_modern)
+    {
+        return Reply::empty(405);
+    }
+    if request.method == Method::DELETE {
+        return era::legacy::end(shard, &principal, headers);
+    }
+    if accepts(headers, "text/event-stream") {
+        era::legacy::listen(shard, serving, &principal, headers)
+    } else {
+        invalid(406, "Accept must list text/event-stream")
+    }
+}
+
+async fn post<B>(
+    shard: &Arc<Shard>,
+    serving: &Arc<Serving>,
+    principal: Principal,
+    headers: &HeaderMap,
+    body: B,
+    in_flight: &mut Option<InFlight>,
+) -> Reply
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let limits = &serving.limits;
+    if !is_json(headers) {
+        return invalid(415, "Content-Type must be application/json");
+    }
+    if !accepts(headers, "application/json") {
+        return invalid(406, "Accept must list application/json and text/event-stream");
+    }
+    let declared = body.size_hint().exact();
+    if declared.is_some_and(|length| length > limits.body) {
+        return too_large(limits.body);
+    }
+    *in_flight = shard.load.request(limits.in_flight);
+    if in_flight.is_none() {
+        return shard.refuse(Refused::InFlight);
+    }
+    let received = match body::read(body, declared, limits, &shard.load).await {
+        Ok(received) => received,
+        Err(Unread::TooLarge) => return too_large(limits.body),
+        Err(Unread::OverBudget) => return shard.refuse(Refused::BodyBytes),
+        Err(Unread::TooSlow) => return invalid(408, "the body took too long"),
+        Err(Unread::Broken) => return invalid(400, "the body broke off"),
+    };
+    match jsonrpc::decode(&received.bytes, limits.json_depth) {
+        Err(error) => Reply::error(400, error.id, &error.error),
+        Ok(jsonrpc::Body::Batch(messages)) => era::legacy::batch(shard, serving, principal, headers, &messages).await,
+        Ok(jsonrpc::Body::One(message)) => {
+            let era = match &message {
+                Message::Request(request) => Era::of(headers, Some(&request.method), Some(&request.params)),
+                Message::Notification(notification) => Era::of(headers, None, Some(&notification.params)),
+                Message::Response => Era::of(headers, None, None),
+            };
+            match era {
+                Era::Modern => era::modern::answer(shard, serving, principal, headers, message).await,
+                Era::Legacy => era::legacy::answer(shard, serving, principal, headers, message).await,
+            }
+        }
+    }
+}
+
+/// Host and Origin.
+fn comes_from_where_it_may(serving: &Serving, request: &http::request::Parts) -> Result<(), Reply> {
+    // HTTP/2 and absolute targets name the host in the URI.
+    let host = request.uri.authority().map(http::uri::Authority::as_str);
+    let host = host.or_else(|| request.headers.get(header::HOST).and_then(|value| value.to_str().ok()));
+    if !host.is_some_and(|host| origin::host_is_allowed(&serving.transport, host)) {
+        return Err(invalid(403, "this Host is not allowed; see transport.allowedHosts"));
+    }
+    if request.headers.contains_key(header::ORIGIN) && allowed_origin(serving, &request.headers).is_none() {
+        return Err(invalid(403, "this Origin is not allowed; see transport.allowedOrigins"));
+    }
+    Ok(())
+}
+
+fn allowed_origin(serving: &Serving, headers: &HeaderMap) -> Option<HeaderValue> {
+    let value = headers.get(header::ORIGIN)?;
+    value.to_str().is_ok_and(|text| origin::origin_is_allowed(&serving.transport, text)).then(|| value.clone())
+}
+
+fn is_json(headers: &HeaderMap) -> bool {
+    let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    media.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
+}
+
+fn invalid(status: u16, message: &'static str) -> Reply {
+    Reply::error(status, None, &ErrorObject::new(jsonrpc::INVALID_REQUEST, message))
+}
+
+fn too_large(limit: u64) -> Reply {
+    let error = ErrorObject::new(jsonrpc::INVALID_REQUEST, format!("the body is larger than {limit} bytes"));
+    Reply::error(413, None, &error)
+}
+
+/// The reply as HTTP. A held stream, and every response while draining, asks for a new connection after it: a Service
+/// balances only new ones. HTTP/2 has no such header; there the connection itself says goodbye.
+fn response(
+    reply: Reply,
+    version: HttpVersion,
+    closes: bool,
+    allowed_origin: Option<HeaderValue>,
+    in_flight: Option<InFlight>,
+    busy: Busy,
+) -> Response<ReplyBody> {
+    const JSON: HeaderValue = HeaderValue::from_static("application/json");
+    const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
+    let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
+    let mut headers = HeaderMap::new();
+    let is_stream = matches!(reply.payload, Payload::Stream(_));
+    let body = match reply.payload {
+        Payload::Empty => ReplyBody::full(Bytes::new(), in_flight, Some(busy)),
+        Payload::Json(json) => {
+            headers.insert(header::CONTENT_TYPE, JSON);
+            ReplyBody::full(json, in_flight, Some(busy))
+        }
+        Payload::Stream(stream) => {
+            headers.insert(header::CONTENT_TYPE, EVENTS);
+            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+            headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+            // Held, not being answered: it counts as a stream.
+            drop(in_flight);
+            ReplyBody::stream(stream, Some(busy))
+        }
+    };
+    if let Some(session) = reply.session.and_then(|session| HeaderValue::try_from(session).ok()) {
+        headers.insert(HeaderName::from_static(SESSION_HEADER), session);
+    }
+    if let Some(delay) = reply.retry_after_ms {
+        headers.insert(header::RETRY_AFTER, HeaderValue::from(delay.div_ceil(1000)));
+    }
+    match status {
+        StatusCode::METHOD_NOT_ALLOWED => {
+            headers.insert(header::ALLOW, HeaderValue::from_static("POST, GET, DELETE, OPTIONS"));
+        }
+        StatusCode::UNAUTHORIZED => {
+            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
+        }
+        _ => {}
+    }
+    if (closes || is_stream) && version < HttpVersion::HTTP_2 {
+        headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
+    }
+    if let Some(origin) = allowed_origin {
+        cross_origin(&mut headers, origin);
+    }
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    *response.headers_mut() = headers;
+    response
+}
+
+/// What a browser needs to let a page of an allowed origin read the answer (Fetch, HTTP extensions).
+fn cross_origin(headers: &mut HeaderMap, origin: HeaderValue) {
+    headers.insert(header::ACCESS_CONTROL_ALLOW_ORIGIN, origin);
+    headers.insert(header::VARY, HeaderValue::from_static("Origin"));
+    for (name, value) in [
+        (header::ACCESS_CONTROL_ALLOW_METHODS, "POST, GET, DELETE"),
+        (
+            header::ACCESS_CONTROL_ALLOW_HEADERS,
+            "Content-Type, Accept, Authorization, MCP-Protocol-Version, Mcp-Session-Id, Mcp-Method, Mcp-Name, Last-Event-ID",
+        ),
+        (header::ACCESS_CONTROL_EXPOSE_HEADERS, "Mcp-Session-Id, Retry-After, WWW-Authenticate"),
+        (header::ACCESS_CONTROL_MAX_AGE, "600"),
+    ] {
+        headers.insert(name, HeaderValue::from_static(value));
+    }
+}

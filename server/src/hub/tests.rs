@@ -1,0 +1,194 @@
+//! Claims about held streams.
+
+use std::future::poll_fn;
+
+use super::*;
+use crate::load::Load;
+use crate::mcp::subscriptions::Filter;
+
+fn listen(id: &str, filter: Filter) -> Kind {
+    Kind::Listen { id: id.into(), filter, server_info: r#"{"name":"t","version":"1"}"#.into() }
+}
+
+fn tools() -> Filter {
+    Filter { tools_list_changed: true, ..Filter::default() }
+}
+
+fn session(number: u64) -> SessionKey {
+    SessionKey { incarnation: [0; 16], number }
+}
+
+fn hold(hub: &Hub, load: &Arc<Load>, kind: Kind) -> Pin<Box<Stream>> {
+    Box::pin(hub.hold(kind, 4096, load.stream(100).unwrap()))
+}
+
+/// What a stream says until it has nothing to say.
+async fn said(stream: &mut Pin<Box<Stream>>) -> String {
+    let mut text = String::new();
+    while let Poll::Ready(Some(bytes)) = poll_fn(|cx| Poll::Ready(stream.as_mut().poll_next(cx))).await {
+        text.push_str(&String::from_utf8(bytes.unwrap().to_vec()).unwrap());
+    }
+    text
+}
+
+async fn has_ended(stream: &mut Pin<Box<Stream>>) -> bool {
+    poll_fn(|cx| Poll::Ready(matches!(stream.as_mut().poll_next(cx), Poll::Ready(None)))).await
+}
+
+#[tokio::test]
+async fn the_acknowledgment_comes_first_and_names_the_subscription() {
+    let (hub, load) = (Hub::default(), Arc::new(Load::default()));
+    let mut stream = hold(&hub, &load, listen("\"a\"", tools()));
+    hub.notify(&Event::ToolsChanged);
+    let said = said(&mut stream).await;
+    let messages: Vec<serde_json::Value> =
+        said.lines().filter_map(|line| line.strip_prefix("data: ")).map(|json| serde_json::from_str(json).unwrap()).collect();
+    assert_eq!(messages[0]["method"], "notifications/subscriptions/acknowledged");
+    assert_eq!(messages[0]["params"]["notifications"], serde_json::json!({"toolsListChanged": true}));
+    assert_eq!(messages[1]["method"], "notifications/tools/list_changed");
+    for message in messages {
+        assert_eq!(message["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"], "a");
+    }
+}
+
+#[tokio::test]
+async fn the_newest_stands_for_all_before_it() {
+    let (hub, load) = (Hub::default(), Arc::new(Load::default()));
+    let mut stream = hold(&hub, &load, listen("1", tools()));
+    for _ in 0..1000 {
+        hub.notify(&Event::ToolsChanged);
+        hub.notify(&Event::PromptsChanged);
+    }
+    assert_eq!(said(&mut stream).await.matches("list_changed").count(), 1);
+}
+
+#[tokio::test]
+async fn a_reader_whose_backlog_is_full_is_cut() {
+    let (hub, load) = (Hub::default(), Arc::new(Load::default()));
+    let uris: Vec<String> = (0..100).map(|n| format!("test://{n}")).collect();
+    let mut stream = hold(&hub, &load, listen("1", Filter { resource_subscriptions: uris.clone(), ..Filter::default() }));
+    for uri in uris {
+        hub.notify(&Event::ResourceUpdated(uri.into()));
+    }
+    assert!(poll_fn(|cx| Poll::Ready(matches!(stream.as_mut().poll_next(cx), Poll::Ready(Some(Err(Cut)))))).await);
+    drop(stream);
+    assert_eq!((hub.counts().streams, load.streams()), (0, 0));
+}
+
+#[tokio::test]
+async fn one_message_goes_to_one_stream_of_a_session() {
+    let (hub, load) = (Hub::default(), Arc::new(Load::default()));
+    let mut old = hold(&hub, &load, Kind::Session { session: session(1) });
+    let mut new = hold(&hub, &load, Kind::Session { session: session(1) });
+    let mut other = hold(&hub, &load, Kind::Session { session: session(2) });
+    hub.notify(&Event::ToolsChanged);
+    assert!(!said(&mut old).await.contains("list_changed"));
+    assert!(said(&mut new).await.contains("notifications/tools/list_changed"));
+    assert!(said(&mut other).await.contains("list_changed"));
+    drop(new);
+    hub.notify(&Event::ToolsChanged);
+    assert!(said(&mut old).await.contains("list_changed"));
+}
+
+#[tokio::test]
+async fn a_session_hears_of_the_resources_it_subscribed_to() {
+    let (hub, load) = (Hub::default(), Arc::new(Load::default()));
+    let mut stream = hold(&hub, &load, Kind::Session { session: session(1) });
+    assert!(hub.subscribe(session(1), "test://a"));
+    hub.notify(&Event::ResourceUpdated("test://b".into()));
+    hub.notify(&Event::ResourceUpdated("test://a".into()));
+    let heard = said(&mut stream).await;
+    assert!(heard.contains(r#""params":{"uri":"test://a"}"#) && !heard.contains("test://b"));
+    hub.unsubscribe(session(1), "test://a");
+    hub.notify(&Event::ResourceUpdated("test://a".into()));
+    assert_eq!(said(&mut stream).await, "");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_drain_ends_streams_evenly_with_the_completion_result() {
+    let (hub, load) = (Hub::default(), Arc::new(Load::default()));
+    let mut streams: Vec<_> = (0..50).map(|n| hold(&hub, &load, listen(&n.to_string(), tools()))).collect();
+    let ticking = hub.clone();
+    let task = tokio::spawn(async move { ticking.run(|| Duration::from_secs(600)).await });
+    let start = Instant::now();
+    hub.end_all(start + Duration::from_secs(10));
+    let mut ended_at = Vec::new();
+    while !streams.is_empty() {
+        tokio::time::sleep(DRAIN_TICK).await;
+        let mut open = Vec::new();
+        for mut stream in streams {
+            let last = said(&mut stream).await;
+            if last.contains("resultType") {
+                assert!(last.contains(r#""resultType":"complete""#) && last.contains("subscriptionId"));
+                assert!(has_ended(&mut stream).await);
+                ended_at.push(start.elapsed());
+            } else {
+                open.push(stream);
+            }
+        }
+        streams = open;
+    }
+    task.abort();
+    let before = |seconds| ended_at.iter().filter(|at| **at <= Duration::from_secs(seconds)).count();
+    assert!((20..=30).contains(&before(5)), "{} of 50 after half the window", before(5));
+    assert!(*ended_at.last().unwrap() <= Duration::from_millis(10_500));
+    assert!(ended_at.last().unwrap() > &Duration::from_secs(8));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_stream_opened_while_draining_ends_in_the_window_and_a_cancel_keeps_the_rest() {
+    let (hub, load) = (Hub::default(), Arc::new(Load::default()));
+    let ticking = hub.clone();
+    let task = tokio::spawn(async move { ticking.run(|| Duration::from_secs(600)).await });
+    hub.end_all(Instant::now() + Duration::from_secs(1));
+    tokio::time::sleep(Duration::from_millis(500)).await;
+    let mut late = hold(&hub, &load, listen("1", tools()));
+    tokio::time::sleep(Duration::from_millis(700)).await;
+    assert!(said(&mut late).await.contains("complete"));
+    hub.keep_all();
+    let mut kept = hold(&hub, &load, listen("2", tools()));
+    tokio::time::sleep(Duration::from_secs(5)).await;
+    assert!(!said(&mut kept).await.contains("complete"));
+    task.abort();
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_quiet_stream_hears_one_comment_in_each_period() {
+    let (hub, load) = (Hub::default(), Arc::new(Load::default()));
+    let mut stream = hold(&hub, &load, listen("1", tools()));
+    said(&mut stream).await;
+    let ticking = hub.clone();
+    let task = tokio::spawn(async move { ticking.run(|| Duration::from_secs(16)).await });
+    let mut comments = 0;
+    for _ in 0..160 {
+        tokio::time::sleep(Duration::from_secs(1)).await;
+        comments += said(&mut stream).await.matches(":\n\n").count();
+    }
+    task.abort();
+    assert!((9..=11).contains(&comments), "{comments} comments in ten periods");
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_reader_that_takes_nothing_for_some_periods_is_cut() {
+    let (hub, load) = (Hub::default(), Arc::new(Load::default()));
+    let mut stream = hold(&hub, &load, listen("1", tools()));
+    let ticking = hub.clone();
+    let task = tokio::spawn(async move { ticking.run(|| Duration::from_secs(10)).await });
+    tokio::time::sleep(Duration::from_secs(10 * (u64::from(STALLED_PERIODS) + 1))).await;
+    assert!(poll_fn(|cx| Poll::Ready(matches!(stream.as_mut().poll_next(cx), Poll::Ready(Some(Err(Cut)))))).await);
+    task.abort();
+}
+
+#[tokio::test]
+async fn shedding_ends_the_largest_backlog_first_then_the_oldest() {
+    let (hub, load) = (Hub::default(), Arc::new(Load::default()));
+    let mut old = hold(&hub, &load, listen("1", Filter::default()));
+    let mut young = hold(&hub, &load, listen("2", Filter::default()));
+    let mut heavy = hold(&hub, &load, listen("3", tools()));
+    hub.notify(&Event::ToolsChanged);
+    assert_eq!(hub.shed(1), 1);
+    assert!(said(&mut heavy).await.contains("complete"));
+    assert_eq!(hub.shed(1), 1);
+    assert!(said(&mut old).await.contains("complete"));
+    assert!(!said(&mut young).await.contains("complete"));
+}

@@ -1,0 +1,475 @@
+//! JSON-RPC 2.0 as MCP narrows it: bytes ↔ messages, no IO (2026-07-28 `basic/index` §Messages; batches 2025-03-26 `basic/index`).
+//!
+//! A body is parsed once, borrowed: members stay raw slices of it until a handler asks for one, so what was checked is
+//! what is executed. Duplicate keys in the envelope, in `params` and in `_meta` are errors, because two readers of the
+//! same bytes must never see two meanings.
+
+use std::borrow::Cow;
+use std::fmt;
+
+use serde::de::{self, DeserializeOwned, MapAccess, Visitor};
+use serde::{Deserialize, Deserializer, Serialize};
+use serde_json::Value;
+use serde_json::value::RawValue;
+
+/// Members of one envelope, `params` or `_meta`. Real requests have under ten; the bound keeps the search for duplicates
+/// linear and a body of empty members from growing forty-fold in memory.
+const MAX_MEMBERS: usize = 128;
+/// Bytes of a request id. It is echoed on every event of a stream.
+const MAX_ID_BYTES: usize = 512;
+/// Messages of one batch (2025-03-26 only).
+pub const MAX_BATCH: usize = 32;
+
+/// `Parse error`: the body is not JSON.
+pub const PARSE_ERROR: i32 = -32700;
+/// `Invalid Request`: the body is not a JSON-RPC message.
+pub const INVALID_REQUEST: i32 = -32600;
+/// `Method not found`.
+pub const METHOD_NOT_FOUND: i32 = -32601;
+/// `Invalid params`.
+pub const INVALID_PARAMS: i32 = -32602;
+/// `Internal error`; also what is over capacity, since the reserved range belongs to the specification.
+pub const INTERNAL_ERROR: i32 = -32603;
+
+/// What a body holds.
+#[derive(Debug)]
+pub enum Body<'a> {
+    /// One message.
+    One(Message<'a>),
+    /// A batch, each still raw (2025-03-26).
+    Batch(Vec<&'a RawValue>),
+}
+
+/// One message.
+#[derive(Debug)]
+pub enum Message<'a> {
+    /// It wants an answer.
+    Request(Request<'a>),
+    /// It does not.
+    Notification(Notification<'a>),
+    /// It is one.
+    Response,
+}
+
+/// A request.
+#[derive(Debug)]
+pub struct Request<'a> {
+    /// As sent: a string or an integer.
+    pub id: &'a RawValue,
+    /// Its method.
+    pub method: Cow<'a, str>,
+    /// Its parameters.
+    pub params: Params<'a>,
+}
+
+/// A notification.
+#[derive(Debug)]
+pub struct Notification<'a> {
+    /// Its method.
+    pub method: Cow<'a, str>,
+    /// Its parameters.
+    pub params: Params<'a>,
+}
+
+/// `params`, with `_meta` apart.
+#[derive(Debug, Default)]
+pub struct Params<'a> {
+    members: Members<'a>,
+    meta: Option<Members<'a>>,
+}
+
+/// Why a body is not a message.
+#[derive(Debug)]
+pub struct DecodeError<'a> {
+    /// The id of the request, where it could be read.
+    pub id: Option<&'a RawValue>,
+    /// [`PARSE_ERROR`] or [`INVALID_REQUEST`].
+    pub error: ErrorObject,
+}
+
+/// The `error` of a response.
+#[derive(Clone, Debug, PartialEq, Serialize)]
+pub struct ErrorObject {
+    /// A code of JSON-RPC or MCP.
+    pub code: i32,
+    /// For people.
+    pub message: Cow<'static, str>,
+    /// For programs.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub data: Option<Value>,
+}
+
+/// A member that is missing or of another type.
+#[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum MemberError {
+    /// It is not there.
+    #[error("params.{0} is missing")]
+    Missing(&'static str),
+    /// It is there, and is not what the method takes.
+    #[error("params.{name} is malformed: {reason}")]
+    Malformed {
+        /// Its name.
+        name: &'static str,
+        /// What the parser says.
+        reason: String,
+    },
+}
+
+/// Reads a body.
+///
+/// # Errors
+/// [`PARSE_ERROR`] when it is not JSON or nests deeper than `max_depth`; [`INVALID_REQUEST`] when it is not a message.
+pub fn decode(body: &[u8], max_depth: u32) -> Result<Body<'_>, DecodeError<'_>> {
+    if depth(body) > max_depth {
+        return Err(DecodeError {
+            id: None,
+            error: ErrorObject::new(PARSE_ERROR, format!("JSON nests deeper than {max_depth}")),
+        });
+    }
+    match body.iter().find(|byte| !byte.is_ascii_whitespace()) {
+        Some(b'[') => decode_batch(body),
+        _ => decode_message(body).map(Body::One),
+    }
+}
+
+/// Reads one message of a body or of a batch.
+///
+/// # Errors
+/// As [`decode`].
+pub fn decode_message(text: &[u8]) -> Result<Message<'_>, DecodeError<'_>> {
+    let envelope: Members<'_> = serde_json::from_slice(text).map_err(|error| classify(text, &error))?;
+    let id = envelope.get("id").filter(|id| is_id(id));
+    let invalid = |message: Cow<'static, str>| DecodeError { id, error: ErrorObject::new(INVALID_REQUEST, message) };
+    if envelope.get("jsonrpc").map(RawValue::get) != Some("\"2.0\"") {
+        return Err(invalid("jsonrpc must be \"2.0\"".into()));
+    }
+    if envelope.get("id").is_some() && id.is_none() {
+        return Err(invalid("id must be a string or an integer".into()));
+    }
+    let Some(method) = envelope.get("method") else {
+        let answers = usize::from(envelope.get("result").is_some()) + usize::from(envelope.get("error").is_some());
+        return if answers == 1 { Ok(Message::Response) } else { Err(invalid("method is missing".into())) };
+    };
+    let method = serde_json::from_str::<Text<'_>>(method.get()).map_err(|_| invalid("method must be a string".into()))?.0;
+    let params = match envelope.get("params") {
+        None => Params::default(),
+        Some(raw) => Params::parse(raw).map_err(|error| invalid(format!("params: {error}").into()))?,
+    };
+    Ok(match id {
+        Some(id) => Message::Request(Request { id, method, params }),
+        None => Message::Notification(Notification { method, params }),
+    })
+}
+
+fn decode_batch(body: &[u8]) -> Result<Body<'_>, DecodeError<'_>> {
+    let batch: Vec<&RawValue> = serde_json::from_slice(body).map_err(|error| classify(body, &error))?;
+    if batch.is_empty() || batch.len() > MAX_BATCH {
+        let message = format!("a batch holds 1 to {MAX_BATCH} messages");
+        return Err(DecodeError { id: None, error: ErrorObject::new(INVALID_REQUEST, message) });
+    }
+    Ok(Body::Batch(batch))
+}
+
+/// Tells broken JSON from JSON that is not an envelope.
+fn classify(text: &[u8], error: &serde_json::Error) -> DecodeError<'static> {
+    let is_json = error.is_data() && serde_json::from_slice::<&RawValue>(text).is_ok();
+    let error = if is_json {
+        ErrorObject::new(INVALID_REQUEST, format!("not a JSON-RPC message: {error}"))
+    } else {
+        ErrorObject::new(PARSE_ERROR, format!("not JSON: {error}"))
+    };
+    DecodeError { id: None, error }
+}
+
+/// The deepest nesting of brackets outside strings. Linear, no recursion; says nothing about validity.
+fn depth(text: &[u8]) -> u32 {
+    let (mut now, mut deepest, mut in_string, mut escaped) = (0_u32, 0_u32, false, false);
+    for &byte in text {
+        if in_string {
+            match byte {
+                _ if escaped => escaped = false,
+                b'\\' => escaped = true,
+                b'"' => in_string = false,
+                _ => {}
+            }
+        } else {
+            match byte {
+                b'"' => in_string = true,
+                b'{' | b'[' => {
+                    now += 1;
+                    deepest = deepest.max(now);
+                }
+                b'}' | b']' => now = now.saturating_sub(1),
+                _ => {}
+            }
+        }
+    }
+    deepest
+}
+
+/// MCP: "a string or integer", never null.
+fn is_id(raw: &RawValue) -> bool {
+    let text = raw.get();
+    text.len() <= MAX_ID_BYTES
+        && (text.starts_with('"') || text.strip_prefix('-').unwrap_or(text).bytes().all(|byte| byte.is_ascii_digit()))
+}
+
+/// The response to a request: `result` is a JSON object, already encoded.
+pub fn success(id: &RawValue, result: &[u8]) -> Vec<u8> {
+    let mut reply = Vec::with_capacity(36 + id.get().len() + result.len());
+    reply.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
+    reply.extend_from_slice(id.get().as_bytes());
+    reply.extend_from_slice(b",\"result\":");
+    reply.extend_from_slice(result);
+    reply.push(b'}');
+    reply
+}
+
+/// The error response to a request, or to a body whose id could not be read, which then carries none.
+pub fn failure(id: Option<&RawValue>, error: &ErrorObject) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Failure<'a> {
+        jsonrpc: &'static str,
+        #[serde(skip_serializing_if = "Option::is_none")]
+        id: Option<&'a RawValue>,
+        error: &'a ErrorObject,
+    }
+    // Strings, numbers and values: serialising them has no way to fail.
+    serde_json::to_vec(&Failure { jsonrpc: "2.0", id, error }).unwrap_or_default()
+}
+
+// === impl ErrorObject ===
+
+impl ErrorObject {
+    /// Without data.
+    pub fn new(code: i32, message: impl Into<Cow<'static, str>>) -> Self {
+        Self { code, message: message.into(), data: None }
+    }
+
+    /// With data.
+    #[must_use]
+    pub fn with_data(self, data: Value) -> Self {
+        Self { data: Some(data), ..self }
+    }
+}
+
+// === impl Params ===
+
+impl<'a> Params<'a> {
+    fn parse(raw: &'a RawValue) -> Result<Self, serde_json::Error> {
+        let members: Members<'a> = serde_json::from_str(raw.get())?;
+        let meta = members.get("_meta").map(|raw| serde_json::from_str(raw.get())).transpose()?;
+        Ok(Self { members, meta })
+    }
+
+    /// A member, raw.
+    pub fn get(&self, name: &str) -> Option<&'a RawValue> {
+        self.members.get(name)
+    }
+
+    /// A member of `_meta`, raw.
+    pub fn meta(&self, name: &str) -> Option<&'a RawValue> {
+        self.meta.as_ref().and_then(|meta| meta.get(name))
+    }
+
+    /// A member that must be a string.
+    ///
+    /// # Errors
+    /// When it is missing or is not one.
+    pub fn text(&self, name: &'static str) -> Result<Cow<'a, str>, MemberError> {
+        let raw = self.get(name).ok_or(MemberError::Missing(name))?;
+        serde_json::from_str::<Text<'a>>(raw.get())
+            .map(|text| text.0)
+            .map_err(|error| MemberError::Malformed { name, reason: error.to_string() })
+    }
+
+    /// A member of some type, or none.
+    ///
+    /// # Errors
+    /// When it is there and is not of that type.
+    pub fn parsed<T: DeserializeOwned>(&self, name: &'static str) -> Result<Option<T>, MemberError> {
+        self.get(name)
+            .map(|raw| serde_json::from_str(raw.get()))
+            .transpose()
+            .map_err(|error| MemberError::Malformed { name, reason: error.to_string() })
+    }
+}
+
+/// Reads a raw JSON string.
+pub fn raw_text(raw: &RawValue) -> Option<Cow<'_, str>> {
+    serde_json::from_str::<Text<'_>>(raw.get()).ok().map(|text| text.0)
+}
+
+// === impl Members ===
+
+/// An object whose values stay raw. No name twice.
+#[derive(Debug, Default)]
+struct Members<'a>(Vec<(Cow<'a, str>, &'a RawValue)>);
+
+impl<'a> Members<'a> {
+    fn get(&self, name: &str) -> Option<&'a RawValue> {
+        self.0.iter().find(|(key, _)| key == name).map(|(_, value)| *value)
+    }
+}
+
+impl<'de> Deserialize<'de> for Members<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Members<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut members: Vec<(Cow<'de, str>, &'de RawValue)> = Vec::with_capacity(8);
+                while let Some((Text(key), value)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
+                    if members.iter().any(|(known, _)| *known == key) {
+                        return Err(de::Error::custom(format_args!("duplicate key {key:?}")));
+                    }
+                    if members.len() == MAX_MEMBERS {
+                        return Err(de::Error::custom(format_args!("more than {MAX_MEMBERS} members")));
+                    }
+                    members.push((key, value));
+                }
+                Ok(Members(members))
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// A string, borrowed when it has no escapes; serde's own `Cow` always copies.
+struct Text<'a>(Cow<'a, str>);
+
+impl<'de> Deserialize<'de> for Text<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Borrowing;
+        impl<'de> Visitor<'de> for Borrowing {
+            type Value = Text<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a string")
+            }
+
+            fn visit_borrowed_str<E>(self, text: &'de str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Borrowed(text)))
+            }
+
+            fn visit_str<E>(self, text: &str) -> Result<Self::Value, E> {
+                Ok(Text(Cow::Owned(text.to_owned())))
+            }
+        }
+        deserializer.deserialize_str(Borrowing)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn request(text: &str) -> Request<'_> {
+        match decode(text.as_bytes(), 64) {
+            Ok(Body::One(Message::Request(request))) => request,
+            other => panic!("{other:?}"),
+        }
+    }
+
+    fn refused(text: &str) -> i32 {
+        match decode(text.as_bytes(), 64) {
+            Err(error) => error.error.code,
+            Ok(body) => panic!("{text} was read as {body:?}"),
+        }
+    }
+
+    #[test]
+    fn a_request_keeps_its_id_as_sent() {
+        for id in ["1", "-7", "\"a\\u0062\"", "18446744073709551616"] {
+            assert_eq!(request(&format!(r#"{{"jsonrpc":"2.0","id":{id},"method":"ping"}}"#)).id.get(), id);
+        }
+    }
+
+    #[test]
+    fn params_and_meta_are_read_apart() {
+        let request = request(r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"name":"n","_meta":{"k":"v"}}}"#);
+        assert_eq!(request.params.text("name").unwrap(), "n");
+        assert_eq!(request.params.meta("k").unwrap().get(), "\"v\"");
+        assert!(request.params.get("k").is_none());
+    }
+
+    #[test]
+    fn notifications_and_responses_are_told_from_requests() {
+        let read = |text: &'static str| match decode(text.as_bytes(), 64).unwrap() {
+            Body::One(message) => message,
+            Body::Batch(_) => panic!("a batch"),
+        };
+        assert!(matches!(read(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#), Message::Notification(_)));
+        assert!(matches!(read(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#), Message::Response));
+    }
+
+    #[test]
+    fn what_is_not_json_is_a_parse_error() {
+        for text in ["", "{", "{\"jsonrpc\":\"2.0\",", "nonsense", "{\"a\":1}{", "\u{feff}{}"] {
+            assert_eq!(refused(text), PARSE_ERROR, "{text}");
+        }
+        assert_eq!(decode(b"{\"jsonrpc\":\"\xff\"}", 64).unwrap_err().error.code, PARSE_ERROR);
+    }
+
+    #[test]
+    fn what_is_not_an_envelope_is_an_invalid_request() {
+        for text in [
+            "1",
+            "{}",
+            r#"{"jsonrpc":"1.0","id":1,"method":"m"}"#,
+            r#"{"jsonrpc":"2.0","id":null,"method":"m"}"#,
+            r#"{"jsonrpc":"2.0","id":1.5,"method":"m"}"#,
+            r#"{"jsonrpc":"2.0","id":{},"method":"m"}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":7}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"m","params":[]}"#,
+            r#"{"jsonrpc":"2.0","id":1,"result":{},"error":{}}"#,
+            "[]",
+        ] {
+            assert_eq!(refused(text), INVALID_REQUEST, "{text}");
+        }
+    }
+
+    #[test]
+    fn a_duplicate_key_is_refused_wherever_two_readers_could_differ() {
+        for text in [
+            r#"{"jsonrpc":"2.0","id":1,"method":"a","method":"b"}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"a","m\u0065thod":"b"}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"a","params":{"name":"x","name":"y"}}"#,
+            r#"{"jsonrpc":"2.0","id":1,"method":"a","params":{"_meta":{"k":1,"k":2}}}"#,
+        ] {
+            assert_eq!(refused(text), INVALID_REQUEST, "{text}");
+        }
+    }
+
+    #[test]
+    fn depth_is_bounded_and_brackets_in_strings_do_not_count() {
+        let nested = |depth: usize| {
+            format!(r#"{{"jsonrpc":"2.0","id":1,"method":"m","params":{{"a":{}{}}}}}"#, "[".repeat(depth), "]".repeat(depth))
+        };
+        assert!(decode(nested(62).as_bytes(), 64).is_ok());
+        assert_eq!(decode(nested(63).as_bytes(), 64).unwrap_err().error.code, PARSE_ERROR);
+        let text = format!(r#"{{"jsonrpc":"2.0","id":1,"method":"{}\"["}}"#, "[".repeat(100));
+        assert!(decode(text.as_bytes(), 64).is_ok());
+    }
+
+    #[test]
+    fn the_id_of_a_refused_request_is_echoed_when_it_can_be_read() {
+        let error = decode(br#"{"jsonrpc":"2.0","id":9}"#, 64).unwrap_err();
+        assert_eq!(error.id.unwrap().get(), "9");
+    }
+
+    #[test]
+    fn replies_splice_the_raw_id() {
+        let request = request(r#"{"jsonrpc":"2.0","id":"x","method":"m"}"#);
+        assert_eq!(success(request.id, b"{}"), br#"{"jsonrpc":"2.0","id":"x","result":{}}"#);
+        assert_eq!(
+            failure(None, &ErrorObject::new(PARSE_ERROR, "no")),
+            br#"{"jsonrpc":"2.0","error":{"code":-32700,"message":"no"}}"#
+        );
+    }
+}

@@ -1,0 +1,144 @@
+//! Limits in force, from the configuration and from what the process may open, and the constants that have no setting.
+
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::Duration;
+
+use mcp_crds::shard;
+
+/// Descriptors kept back from connections: listeners, epoll, backend connections, log, configuration files, the spare.
+pub const RESERVED_DESCRIPTORS: u64 = 256;
+/// Connections over the cap that are accepted at one time, to be told 503 instead of being refused.
+pub const REFUSAL_LANE: usize = 64;
+/// How long such a connection may take.
+pub const REFUSAL_TIME: Duration = Duration::from_secs(5);
+/// Part of the memory limit that bodies in flight may take.
+const BODY_BUDGET_DIVISOR: u64 = 8;
+/// Bytes of bodies in flight where there is no memory limit.
+const BODY_BUDGET_UNLIMITED: u64 = 256 << 20;
+/// `Retry-After` is drawn from this span: long enough to spread a stampede, short enough that a new shard is found soon.
+const RETRY_AFTER_MS: std::ops::Range<u64> = 1_000..6_000;
+/// Streams of one HTTP/2 connection at one time.
+pub const HTTP2_STREAMS: u32 = 256;
+/// Bytes of the notification filter of one stream.
+pub const MAX_FILTER_BYTES: usize = 16 << 10;
+/// Resources one legacy session may be subscribed to, and sessions that may have any.
+pub const MAX_SUBSCRIPTIONS: usize = 256;
+/// Legacy sessions of which something mutable is kept.
+pub const MAX_MUTABLE_SESSIONS: usize = 16_384;
+/// Sessions that may be revoked and not yet expired; past it DELETE answers 405.
+pub const MAX_REVOKED: usize = 65_536;
+/// Legacy requests whose client went away and that run on to their end.
+pub const MAX_ORPHANS: u64 = 256;
+/// A held stream that has not taken its backlog for this many keep-alive periods is ended.
+pub const STALLED_PERIODS: u8 = 4;
+
+/// Limits of one shard, ready to compare with.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Limits {
+    /// Accepted TCP connections: the smaller of the setting and what the file limit leaves.
+    pub connections: u64,
+    /// Held event streams.
+    pub streams: u64,
+    /// Requests being answered.
+    pub in_flight: u64,
+    /// Bytes of one body.
+    pub body: u64,
+    /// Bytes of all bodies in flight.
+    pub body_budget: u64,
+    /// Bytes of one request head.
+    pub header: usize,
+    /// Nesting of a JSON body.
+    pub json_depth: u32,
+    /// Bytes queued for one slow reader.
+    pub backlog: usize,
+    /// Time for one request.
+    pub request_time: Duration,
+    /// Time to receive a head and a body.
+    pub read_time: Duration,
+}
+
+impl Limits {
+    /// Limits of a configuration, under what the process may open and the memory it may take (0: no limit).
+    pub fn of(limits: &shard::Limits, open_files: u64, memory_limit: u64) -> Self {
+        Self {
+            connections: u64::from(limits.max_connections).min(open_files.saturating_sub(RESERVED_DESCRIPTORS).max(1)),
+            streams: u64::from(limits.max_streams),
+            in_flight: u64::from(limits.max_in_flight_requests),
+            body: limits.max_request_size,
+            body_budget: match memory_limit {
+                0 => BODY_BUDGET_UNLIMITED,
+                limit => limit / BODY_BUDGET_DIVISOR,
+            }
+            .max(limits.max_request_size),
+            header: usize::try_from(limits.max_header_size).unwrap_or(usize::MAX),
+            json_depth: limits.max_json_depth,
+            backlog: usize::try_from(limits.max_stream_backlog).unwrap_or(usize::MAX),
+            request_time: Duration::from_millis(limits.request_timeout_ms),
+            read_time: Duration::from_millis(limits.read_timeout_ms),
+        }
+    }
+}
+
+/// A source of jitter: splitmix64. Not for secrets.
+#[derive(Debug)]
+pub struct Jitter(AtomicU64);
+
+impl Jitter {
+    /// Starts from a seed.
+    pub fn new(seed: u64) -> Self {
+        Self(AtomicU64::new(seed))
+    }
+
+    /// A number in a range; its start when the range is empty.
+    pub fn between(&self, range: std::ops::Range<u64>) -> u64 {
+        let mut z = self.0.fetch_add(0x9e37_79b9_7f4a_7c15, Relaxed).wrapping_add(0x9e37_79b9_7f4a_7c15);
+        z = (z ^ (z >> 30)).wrapping_mul(0xbf58_476d_1ce4_e5b9);
+        z = (z ^ (z >> 27)).wrapping_mul(0x94d0_49bb_1331_11eb);
+        z ^= z >> 31;
+        range.start + z.checked_rem(range.end.saturating_sub(range.start)).unwrap_or(0)
+    }
+
+    /// How long a refused client is asked to wait, milliseconds.
+    pub fn retry_after_ms(&self) -> u64 {
+        self.between(RETRY_AFTER_MS)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn setting() -> shard::Limits {
+        shard::Limits {
+            max_connections: 10_000,
+            max_streams: 10_000,
+            max_in_flight_requests: 1024,
+            max_request_size: 4 << 20,
+            max_header_size: 32 << 10,
+            max_json_depth: 64,
+            max_stream_backlog: 256 << 10,
+            request_timeout_ms: 60_000,
+            read_timeout_ms: 15_000,
+        }
+    }
+
+    #[test]
+    fn the_file_limit_lowers_the_connections() {
+        assert_eq!(Limits::of(&setting(), 1_048_576, 0).connections, 10_000);
+        assert_eq!(Limits::of(&setting(), 1024, 0).connections, 1024 - RESERVED_DESCRIPTORS);
+        assert_eq!(Limits::of(&setting(), 0, 0).connections, 1);
+    }
+
+    #[test]
+    fn the_byte_budget_follows_the_memory_limit_and_fits_one_body() {
+        assert_eq!(Limits::of(&setting(), 65_536, 512 << 20).body_budget, 64 << 20);
+        assert_eq!(Limits::of(&setting(), 65_536, 8 << 20).body_budget, 4 << 20);
+    }
+
+    #[test]
+    fn retry_after_is_spread() {
+        let jitter = Jitter::new(7);
+        let drawn: std::collections::BTreeSet<u64> = (0..100).map(|_| jitter.retry_after_ms()).collect();
+        assert!(drawn.len() > 90 && drawn.iter().all(|ms| RETRY_AFTER_MS.contains(ms)));
+    }
+}

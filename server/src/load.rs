@@ -1,0 +1,195 @@
+//! What the shard carries at this moment, counted by `Drop`, and the report of it.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+
+use crate::fault::Refused;
+
+/// Counters of one shard.
+#[derive(Debug, Default)]
+pub struct Load {
+    connections: AtomicU64,
+    streams: AtomicU64,
+    in_flight: AtomicU64,
+    body_bytes: AtomicU64,
+    shed: AtomicU64,
+    rejected: [AtomicU64; Refused::ALL.len()],
+    retry_after_ms: AtomicU64,
+}
+
+/// An accepted connection, until dropped.
+#[derive(Debug)]
+pub struct OpenConnection(Arc<Load>);
+
+/// A held stream, until dropped.
+#[derive(Debug)]
+pub struct HeldStream(Arc<Load>);
+
+/// A request being answered, until dropped.
+#[derive(Debug)]
+pub struct InFlight(Arc<Load>);
+
+/// Bytes of bodies reserved, until dropped.
+#[derive(Debug)]
+pub struct BodyBytes {
+    load: Arc<Load>,
+    bytes: u64,
+}
+
+impl Load {
+    /// Counts a connection, unless `cap` are open.
+    pub fn connection(self: &Arc<Self>, cap: u64) -> Option<OpenConnection> {
+        take(&self.connections, 1, cap).then(|| OpenConnection(Arc::clone(self)))
+    }
+
+    /// Counts a stream, unless `cap` are held.
+    pub fn stream(self: &Arc<Self>, cap: u64) -> Option<HeldStream> {
+        take(&self.streams, 1, cap).then(|| HeldStream(Arc::clone(self)))
+    }
+
+    /// Counts a request, unless `cap` are being answered.
+    pub fn request(self: &Arc<Self>, cap: u64) -> Option<InFlight> {
+        take(&self.in_flight, 1, cap).then(|| InFlight(Arc::clone(self)))
+    }
+
+    /// Reserves nothing yet; [`BodyBytes::grow`] does.
+    pub fn body(self: &Arc<Self>) -> BodyBytes {
+        BodyBytes { load: Arc::clone(self), bytes: 0 }
+    }
+
+    /// Counts an answer of 503, with the delay it asked for.
+    pub fn rejected(&self, why: Refused, retry_after_ms: u64) {
+        self.rejected[why as usize].fetch_add(1, Relaxed);
+        // A moving mean, an eighth of the newest: the report wants "lately". Lost updates do not matter.
+        let mean = self.retry_after_ms.load(Relaxed);
+        self.retry_after_ms.store(if mean == 0 { retry_after_ms } else { (mean * 7 + retry_after_ms) / 8 }, Relaxed);
+    }
+
+    /// Counts streams ended by the memory guard.
+    pub fn shed(&self, streams: u64) {
+        self.shed.fetch_add(streams, Relaxed);
+    }
+
+    /// Open connections.
+    pub fn connections(&self) -> u64 {
+        self.connections.load(Relaxed)
+    }
+
+    /// Held streams.
+    pub fn streams(&self) -> u64 {
+        self.streams.load(Relaxed)
+    }
+
+    /// Requests being answered.
+    pub fn in_flight(&self) -> u64 {
+        self.in_flight.load(Relaxed)
+    }
+
+    /// Bytes of bodies reserved.
+    pub fn body_bytes(&self) -> u64 {
+        self.body_bytes.load(Relaxed)
+    }
+
+    /// Streams ended by the memory guard since the start.
+    pub fn shed_total(&self) -> u64 {
+        self.shed.load(Relaxed)
+    }
+
+    /// Answers of 503 since the start, for this reason.
+    pub fn rejected_for(&self, why: Refused) -> u64 {
+        self.rejected[why as usize].load(Relaxed)
+    }
+
+    /// Answers of 503 since the start.
+    pub fn rejected_total(&self) -> u64 {
+        Refused::ALL.into_iter().map(|why| self.rejected_for(why)).sum()
+    }
+
+    /// Mean of the delays lately asked for, milliseconds.
+    pub fn retry_after_mean_ms(&self) -> u64 {
+        self.retry_after_ms.load(Relaxed)
+    }
+}
+
+/// Adds unless the sum would pass `cap`.
+fn take(counter: &AtomicU64, amount: u64, cap: u64) -> bool {
+    counter.fetch_update(Relaxed, Relaxed, |now| now.checked_add(amount).filter(|sum| *sum <= cap)).is_ok()
+}
+
+impl BodyBytes {
+    /// Reserves more, unless the budget of all bodies would be passed.
+    #[must_use]
+    pub fn grow(&mut self, bytes: u64, budget: u64) -> bool {
+        let fits = take(&self.load.body_bytes, bytes, budget);
+        if fits {
+            self.bytes += bytes;
+        }
+        fits
+    }
+
+    /// What is reserved.
+    pub fn bytes(&self) -> u64 {
+        self.bytes
+    }
+}
+
+impl Drop for OpenConnection {
+    fn drop(&mut self) {
+        self.0.connections.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Drop for HeldStream {
+    fn drop(&mut self) {
+        self.0.streams.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Drop for InFlight {
+    fn drop(&mut self) {
+        self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Drop for BodyBytes {
+    fn drop(&mut self) {
+        self.load.body_bytes.fetch_sub(self.bytes, Relaxed);
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn a_cap_holds_and_dropping_frees() {
+        let load = Arc::new(Load::default());
+        let first = load.connection(2).unwrap();
+        let _second = load.connection(2).unwrap();
+        assert!(load.connection(2).is_none());
+        drop(first);
+        assert!(load.connection(2).is_some());
+        assert_eq!(load.connections(), 1);
+    }
+
+    #[test]
+    fn the_byte_budget_is_shared_and_returned_whole() {
+        let load = Arc::new(Load::default());
+        let mut large = load.body();
+        assert!(large.grow(60, 100) && large.grow(40, 100));
+        let mut other = load.body();
+        assert!(!other.grow(1, 100));
+        drop(large);
+        assert_eq!(load.body_bytes(), 0);
+        assert!(other.grow(100, 100));
+    }
+
+    #[test]
+    fn rejections_are_counted_by_reason() {
+        let load = Load::default();
+        load.rejected(Refused::Streams, 1000);
+        load.rejected(Refused::Memory, 2000);
+        assert_eq!((load.rejected_for(Refused::Streams), load.rejected_total()), (1, 2));
+        assert!((1000..2000).contains(&load.retry_after_mean_ms()));
+    }
+}

@@ -1,0 +1,160 @@
+//! What the shard counts, as OpenMetrics. Names are of the shard; labels come from matches, never from clients.
+
+use std::sync::Mutex;
+use std::time::Instant;
+
+use prometheus_client::encoding::EncodeLabelSet;
+use prometheus_client::metrics::counter::Counter;
+use prometheus_client::metrics::family::Family;
+use prometheus_client::metrics::gauge::Gauge;
+use prometheus_client::metrics::histogram::Histogram;
+use prometheus_client::registry::Registry;
+
+use crate::dispatch::Method;
+use crate::era::Version;
+use crate::fault::{Fault, Refused};
+use crate::shard::Shard;
+
+/// Upper bounds of the durations, seconds: a static answer takes microseconds, a request at most minutes.
+const BUCKETS: [f64; 11] = [0.0005, 0.001, 0.005, 0.01, 0.05, 0.1, 0.5, 1.0, 5.0, 15.0, 60.0];
+
+/// All metrics of a shard.
+#[derive(Debug)]
+pub struct Metrics {
+    registry: Mutex<Registry>,
+    requests: Family<RequestLabels, Counter>,
+    duration: Family<MethodLabel, Histogram, fn() -> Histogram>,
+    rejected: Family<ReasonLabel, Counter>,
+    gauges: Gauges,
+}
+
+#[derive(Clone, Debug, Default)]
+struct Gauges {
+    connections: Gauge,
+    streams: Gauge,
+    stream_backlog: Gauge,
+    in_flight: Gauge,
+    body_bytes: Gauge,
+    hard_cap: Gauge,
+    draining: Gauge,
+    ready: Gauge,
+    memory_working_set: Gauge,
+    memory_limit: Gauge,
+    memory_stage: Gauge,
+    shed: Counter,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct RequestLabels {
+    method: &'static str,
+    version: &'static str,
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct MethodLabel {
+    method: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct ReasonLabel {
+    reason: &'static str,
+}
+
+/// A request being timed.
+#[derive(Debug)]
+pub struct RequestTimer<'a> {
+    metrics: &'a Metrics,
+    method: Method,
+    version: Version,
+    start: Instant,
+}
+
+impl Metrics {
+    /// Metrics of a shard, beside those already in the registry.
+    pub fn new(mut registry: Registry) -> Self {
+        let requests = Family::default();
+        let duration: Family<MethodLabel, Histogram, fn() -> Histogram> =
+            Family::new_with_constructor(|| Histogram::new(BUCKETS));
+        let rejected = Family::default();
+        let gauges = Gauges::default();
+        registry.register("mcp_requests", "Requests answered, by method, protocol version and outcome", requests.clone());
+        registry.register("mcp_request_duration_seconds", "Time from the parsed request to its answer", duration.clone());
+        registry.register("mcp_rejected", "Work refused with 503, by the limit in the way", rejected.clone());
+        registry.register("mcp_connections", "Accepted TCP connections on the data port", gauges.connections.clone());
+        registry.register("mcp_streams", "Held event streams", gauges.streams.clone());
+        registry.register("mcp_stream_backlog_bytes", "Bytes queued for held streams", gauges.stream_backlog.clone());
+        registry.register("mcp_requests_in_flight", "Requests being answered", gauges.in_flight.clone());
+        registry.register("mcp_request_body_bytes", "Bytes of bodies reserved", gauges.body_bytes.clone());
+        registry.register("mcp_connections_hard_cap", "Connections this shard can hold", gauges.hard_cap.clone());
+        registry.register("mcp_draining", "1 while the shard drains", gauges.draining.clone());
+        registry.register("mcp_ready", "1 once a configuration is in force", gauges.ready.clone());
+        registry.register(
+            "mcp_memory_working_set_bytes",
+            "Memory in use that the kernel cannot reclaim",
+            gauges.memory_working_set.clone(),
+        );
+        registry.register("mcp_memory_limit_bytes", "Memory limit of the shard, 0 without one", gauges.memory_limit.clone());
+        registry.register(
+            "mcp_memory_guard_stage",
+            "How far the memory guard has gone: 0 normal, 1 refusing streams, 2 purging, 3 shedding",
+            gauges.memory_stage.clone(),
+        );
+        registry.register("mcp_streams_shed", "Streams ended by the memory guard", gauges.shed.clone());
+        Self { registry: Mutex::new(registry), requests, duration, rejected, gauges }
+    }
+
+    /// Starts timing a request.
+    pub fn request(&self, method: Method, version: Version) -> RequestTimer<'_> {
+        RequestTimer { metrics: self, method, version, start: Instant::now() }
+    }
+
+    /// All metrics of a moment, as text.
+    pub fn encode(&self, shard: &Shard) -> String {
+        let gauge = |gauge: &Gauge, value: u64| gauge.set(i64::try_from(value).unwrap_or(i64::MAX));
+        let (gauges, load, guard) = (&self.gauges, &shard.load, shard.guard.reading());
+        gauge(&gauges.connections, load.connections());
+        gauge(&gauges.streams, load.streams());
+        gauge(&gauges.stream_backlog, shard.hub.counts().queued_bytes as u64);
+        gauge(&gauges.in_flight, load.in_flight());
+        gauge(&gauges.body_bytes, load.body_bytes());
+        gauge(&gauges.hard_cap, shard.hard_cap());
+        gauge(&gauges.draining, u64::from(shard.drain.is_draining()));
+        gauge(&gauges.ready, u64::from(shard.is_ready()));
+        gauge(&gauges.memory_working_set, guard.working_set);
+        gauge(&gauges.memory_limit, guard.limit);
+        gauge(&gauges.memory_stage, guard.stage as u64);
+        raise(&gauges.shed, load.shed_total());
+        for why in Refused::ALL {
+            raise(&self.rejected.get_or_create(&ReasonLabel { reason: why.label() }), load.rejected_for(why));
+        }
+        let mut text = String::new();
+        let registry = self.registry.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        // Writing to a string has no way to fail.
+        let _ = prometheus_client::encoding::text::encode(&mut text, &registry);
+        text
+    }
+}
+
+/// Brings a counter up to a total counted elsewhere.
+fn raise(counter: &Counter, total: u64) {
+    counter.inc_by(total.saturating_sub(counter.get()));
+}
+
+impl RequestTimer<'_> {
+    /// The answer is there.
+    pub fn done(self, fault: Option<&Fault>) {
+        let outcome = match fault {
+            None => "ok",
+            Some(Fault::MethodNotFound) => "method_not_found",
+            Some(Fault::InvalidParams(_)) => "invalid_params",
+            Some(Fault::ResourceNotFound { .. }) => "resource_not_found",
+            Some(Fault::TimedOut(_)) => "timed_out",
+            Some(Fault::OverCapacity(_)) => "over_capacity",
+            Some(Fault::Failed(_)) => "failed",
+        };
+        let (method, version) = (self.method.name(), self.version.name());
+        self.metrics.requests.get_or_create(&RequestLabels { method, version, outcome }).inc();
+        self.metrics.duration.get_or_create(&MethodLabel { method }).observe(self.start.elapsed().as_secs_f64());
+    }
+}

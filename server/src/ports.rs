@@ -1,0 +1,90 @@
+//! The small servers of the admin and control ports: HTTP/1.1, few connections, short bodies, short times.
+
+use std::convert::Infallible;
+use std::future::Future;
+use std::sync::Arc;
+use std::time::Duration;
+
+use bytes::Bytes;
+use http::{HeaderValue, Request, Response, StatusCode, header};
+use http_body_util::{BodyExt as _, Full, Limited};
+use hyper::body::Incoming;
+use hyper::service::service_fn;
+use hyper_util::rt::{TokioIo, TokioTimer};
+use tokio::net::TcpListener;
+use tokio::sync::Semaphore;
+use tokio::time::{sleep, timeout};
+use tokio_util::sync::CancellationToken;
+use tracing::warn;
+
+/// Connections of one port at one time: kubelet, Prometheus, operator, and a person.
+const CONNECTIONS: usize = 64;
+/// Bytes of one body: a membership list of 300 shards fits many times.
+const MAX_BODY: usize = 1 << 20;
+/// Time for a head, and for a body.
+const READ_TIME: Duration = Duration::from_secs(5);
+/// A connection is closed after this long whatever it does; callers come again.
+const LIFETIME: Duration = Duration::from_secs(300);
+
+/// A request, whole.
+pub type Whole = Request<Bytes>;
+
+/// Serves a port until told to stop.
+pub async fn serve<F, A>(listener: TcpListener, stop: CancellationToken, answer: F)
+where
+    F: Fn(Whole) -> A + Clone + Send + Sync + 'static,
+    A: Future<Output = Response<Full<Bytes>>> + Send,
+{
+    let permits = Arc::new(Semaphore::new(CONNECTIONS));
+    loop {
+        let Ok(permit) = Arc::clone(&permits).acquire_owned().await else { return };
+        let stream = tokio::select! {
+            () = stop.cancelled() => return,
+            accepted = listener.accept() => match accepted {
+                Ok((stream, _)) => stream,
+                Err(error) => {
+                    warn!(%error, "cannot accept connections for a moment");
+                    sleep(Duration::from_millis(100)).await;
+                    continue;
+                }
+            },
+        };
+        let answer = answer.clone();
+        tokio::spawn(async move {
+            let service = service_fn(move |request| handle(request, answer.clone()));
+            let serving = hyper::server::conn::http1::Builder::new()
+                .timer(TokioTimer::new())
+                .header_read_timeout(READ_TIME)
+                .serve_connection(TokioIo::new(stream), service);
+            // A connection that breaks off is the caller's to report.
+            let _ = timeout(LIFETIME, serving).await;
+            drop(permit);
+        });
+    }
+}
+
+async fn handle<F, A>(request: Request<Incoming>, answer: F) -> Result<Response<Full<Bytes>>, Infallible>
+where
+    F: Fn(Whole) -> A,
+    A: Future<Output = Response<Full<Bytes>>>,
+{
+    let (parts, body) = request.into_parts();
+    Ok(match timeout(READ_TIME, Limited::new(body, MAX_BODY).collect()).await {
+        Ok(Ok(body)) => answer(Request::from_parts(parts, body.to_bytes())).await,
+        Ok(Err(_)) => text(StatusCode::PAYLOAD_TOO_LARGE, "the body is too large or broke off\n"),
+        Err(_) => text(StatusCode::REQUEST_TIMEOUT, "the body took too long\n"),
+    })
+}
+
+/// A line for people.
+pub fn text(status: StatusCode, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    typed(status, "text/plain; charset=utf-8", body)
+}
+
+/// A response of a media type.
+pub fn typed(status: StatusCode, media: &'static str, body: impl Into<Bytes>) -> Response<Full<Bytes>> {
+    let mut response = Response::new(Full::new(body.into()));
+    *response.status_mut() = status;
+    response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
+    response
+}

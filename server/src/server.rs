@@ -1,0 +1,249 @@
+//! One server process: binds its ports, starts its tasks, and ends as it is told.
+
+use std::net::SocketAddr;
+use std::sync::Arc;
+use std::time::Duration;
+
+use mcp_crds::shard::ShardConfig;
+use nix::sys::resource::{Resource, getrlimit};
+use prometheus_client::registry::Registry;
+use tokio::net::TcpListener;
+use tokio::sync::mpsc;
+use tokio::task::JoinSet;
+use tokio::time::{Instant, sleep};
+use tokio_util::sync::CancellationToken;
+use tracing::{info, warn};
+
+use crate::auth::Anonymous;
+use crate::backend::{Clients, Credentials};
+use crate::config::{Config, Source};
+use crate::control::Control;
+use crate::drain::{Draining, Phase};
+use crate::error::Error;
+use crate::memory::Group;
+use crate::metrics::Metrics;
+use crate::serving::{Environment, Serving};
+use crate::session::{Sessions, generated_ring, random};
+use crate::shard::{Parts, Shard};
+use crate::staging::Staging;
+use crate::telemetry::LogLevel;
+use crate::watch::Watcher;
+use crate::{admin, guard, listener, ports};
+
+/// How often an ending process looks whether it may go.
+const LOOK: Duration = Duration::from_millis(50);
+/// How long the last bytes of the last answers may take once all is over.
+const LAST_BYTES: Duration = Duration::from_secs(2);
+/// A drain without values of its own, before a configuration is loaded.
+const DRAIN: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(300));
+
+/// What a signal asks for.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Ending {
+    /// Drain, then end. A second one ends at once.
+    Drain,
+    /// End at once.
+    Now,
+}
+
+/// A server whose ports are bound.
+#[derive(Debug)]
+pub struct Server {
+    config: Config,
+    shard: Arc<Shard>,
+    staging: Arc<Staging>,
+    clients: Arc<Clients>,
+    group: Option<Group>,
+    data: TcpListener,
+    admin: TcpListener,
+    control: Option<TcpListener>,
+}
+
+/// Where a server listens.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Addresses {
+    /// Clients.
+    pub data: SocketAddr,
+    /// `/livez /readyz /metrics`
+    pub admin: SocketAddr,
+    /// `/load /drain`
+    pub control: Option<SocketAddr>,
+}
+
+/// Binds and runs a server until it has ended.
+///
+/// # Errors
+/// Why it does not start.
+pub async fn run(
+    config: Config,
+    manifest: Option<ShardConfig>,
+    log: LogLevel,
+    endings: mpsc::Receiver<Ending>,
+) -> Result<(), Error> {
+    Server::bind(config, manifest, log).await?.run(endings).await;
+    Ok(())
+}
+
+impl Server {
+    /// Binds the ports and builds what needs no folder. `manifest` is the configuration a manifest says, where there is one.
+    ///
+    /// # Errors
+    /// Why it does not start.
+    pub async fn bind(config: Config, manifest: Option<ShardConfig>, log: LogLevel) -> Result<Self, Error> {
+        let bind =
+            |port, address| async move { listener::bind(address).await.map_err(|source| Error::Bind { port, address, source }) };
+        let data = bind("data", config.listen).await?;
+        let admin = bind("admin", config.admin_listen).await?;
+        let control = match config.control_listen {
+            Some(address) => Some(bind("control", address).await?),
+            None => None,
+        };
+        let mut registry = Registry::default();
+        let clients = Clients::from_environment().map_err(Error::Clients)?;
+        clients.register(&mut registry);
+        let group = Group::own().unwrap_or_else(|error| {
+            warn!(%error, "cannot find the control group of this process: its memory is not guarded");
+            None
+        });
+        let environment = Environment {
+            open_files: getrlimit(Resource::RLIMIT_NOFILE).map_or(1024, |(soft, _)| soft),
+            memory_limit: group.as_ref().and_then(|group| group.read().ok()?.limit).unwrap_or(0),
+            loopback_origins: config.loopback_origins(),
+        };
+        // The keys of a shard come from its folder, before anything is served; until then these open and seal nothing.
+        let sessions = Sessions::new(random(), generated_ring()).map_err(Error::Keys)?;
+        let shard = Arc::new(Shard::new(Parts {
+            sessions,
+            authenticator: Box::new(Anonymous),
+            metrics: Metrics::new(registry),
+            environment,
+            standalone: matches!(config.source, Source::Manifest { .. }),
+            lag: config.endpoint_lag,
+            log,
+        }));
+        let (staging, clients) = (Arc::new(Staging::default()), Arc::new(clients));
+        if let Some(reading) = group.as_ref().and_then(|group| group.read().ok()) {
+            let limit = reading.limit.unwrap_or(0);
+            shard.guard.update(guard::Reading { working_set: reading.used, limit, ..guard::Reading::default() });
+        }
+        if let Some(manifest) = manifest {
+            let credentials = match &config.source {
+                Source::Manifest { credentials: Some(folder), .. } => Credentials::load(folder).unwrap_or_else(|error| {
+                    warn!(%error, folder = %folder.display(), "credentials cannot be read: calls that need one will fail");
+                    Credentials::none()
+                }),
+                Source::Manifest { credentials: None, .. } | Source::Folders(_) => Credentials::none(),
+            };
+            let serving = Serving::build(&manifest, "manifest", &environment, Arc::new(credentials), &clients);
+            staging.stage(&shard, Arc::new(serving.map_err(Error::Catalog)?), Instant::now());
+        }
+        Ok(Self { config, shard, staging, clients, group, data, admin, control })
+    }
+
+    /// Where it listens.
+    ///
+    /// # Errors
+    /// When the kernel does not say.
+    pub fn addresses(&self) -> std::io::Result<Addresses> {
+        Ok(Addresses {
+            data: self.data.local_addr()?,
+            admin: self.admin.local_addr()?,
+            control: self.control.as_ref().map(TcpListener::local_addr).transpose()?,
+        })
+    }
+
+    /// The shard: for tests, and for applications that look inside.
+    pub fn shard(&self) -> Arc<Shard> {
+        Arc::clone(&self.shard)
+    }
+
+    /// Runs until it has ended.
+    pub async fn run(self, endings: mpsc::Receiver<Ending>) {
+        let Self { config, shard, staging, clients, group, data, admin, control } = self;
+        let stop = CancellationToken::new();
+        let _stopped = stop.clone().drop_guard();
+        if let Ok(address) = data.local_addr() {
+            info!(shard = config.shard, %address, version = env!("CARGO_PKG_VERSION"), "listening on {}", crate::http::ENDPOINT);
+        }
+        // Dropped, and so ended, with this function.
+        let mut tasks = JoinSet::new();
+        if let Source::Folders(folders) = config.source.clone() {
+            let watcher = Watcher::new(Arc::clone(&shard), Arc::clone(&staging), folders, clients);
+            tasks.spawn(watcher.run(stop.clone()));
+        }
+        tasks.spawn(hold_streams(Arc::clone(&shard)));
+        if let Some(group) = group {
+            tasks.spawn(guard::watch(Arc::clone(&shard), group));
+        }
+        tasks.spawn(listener::accept(data, Arc::clone(&shard), stop.clone()));
+        tasks.spawn(ports::serve(admin, stop.clone(), {
+            let shard = Arc::clone(&shard);
+            move |request| {
+                let response = admin::answer(&shard, &request);
+                std::future::ready(response)
+            }
+        }));
+        if let Some(control) = control {
+            let (shard, staging, state) = (Arc::clone(&shard), Arc::clone(&staging), Arc::new(Control::default()));
+            tasks.spawn(ports::serve(control, stop.clone(), move |request| {
+                let response = state.answer(&shard, &staging, &request);
+                std::future::ready(response)
+            }));
+        }
+        wait_for_the_end(&config, &shard, endings).await;
+        stop.cancel();
+        shard.leave.cancel();
+        let deadline = Instant::now() + LAST_BYTES;
+        while shard.load.connections() > 0 && Instant::now() < deadline {
+            sleep(LOOK).await;
+        }
+        info!("ended");
+    }
+}
+
+/// Ticks the hub, and hands it the drain.
+async fn hold_streams(shard: Arc<Shard>) {
+    let mut phase = shard.drain.watch();
+    let follow = async {
+        loop {
+            match *phase.borrow_and_update() {
+                Phase::Serving => shard.hub.keep_all(),
+                Phase::Draining(draining) => shard.hub.end_all(draining.streams_end()),
+            }
+            if phase.changed().await.is_err() {
+                return;
+            }
+        }
+    };
+    let period = || shard.serving().map_or(Duration::from_secs(25), |serving| serving.transport.keep_alive);
+    tokio::join!(shard.hub.run(period), follow);
+}
+
+/// Returns when the process may end.
+async fn wait_for_the_end(config: &Config, shard: &Shard, mut endings: mpsc::Receiver<Ending>) {
+    let mut ending: Option<Draining> = None;
+    loop {
+        tokio::select! {
+            Some(asked) = endings.recv() => {
+                if asked == Ending::Now || ending.is_some() {
+                    return;
+                }
+                let configured = shard.serving().map_or(DRAIN, |serving| {
+                    (Duration::from_millis(serving.drain.window_ms), Duration::from_millis(serving.drain.timeout_ms))
+                });
+                let window = config.drain_window.unwrap_or(configured.0);
+                let timeout = config.drain_timeout.unwrap_or(configured.1);
+                shard.drain.begin(window, timeout, true);
+                ending = shard.drain.phase().draining();
+                info!(?window, ?timeout, streams = shard.load.streams(), "draining, then ending");
+            }
+            () = sleep(LOOK), if ending.is_some() => {
+                if let Some(draining) = ending
+                    && draining.is_over(Instant::now(), shard.drain.lag(), shard.load.streams(), shard.load.in_flight())
+                {
+                    return;
+                }
+            }
+        }
+    }
+}

@@ -1,0 +1,175 @@
+//! The shard as its parts see it: what is in force, what it carries, and whether it takes more.
+
+use std::sync::Arc;
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::time::{Duration, SystemTime, UNIX_EPOCH};
+
+use arc_swap::ArcSwapOption;
+use mcp_crds::load::GuardStage;
+use tokio_util::sync::CancellationToken;
+
+use crate::auth::Authenticator;
+use crate::drain::Drain;
+use crate::era::Reply;
+use crate::fault::Refused;
+use crate::guard::Guard;
+use crate::hub::Hub;
+use crate::jsonrpc::{self, ErrorObject};
+use crate::limits::Jitter;
+use crate::load::{HeldStream, Load, OpenConnection};
+use crate::metrics::Metrics;
+use crate::serving::{Environment, Serving};
+use crate::session::Sessions;
+use crate::telemetry::LogLevel;
+
+/// One shard.
+#[derive(Debug)]
+pub struct Shard {
+    serving: ArcSwapOption<Serving>,
+    /// What it carries.
+    pub load: Arc<Load>,
+    /// Its held streams.
+    pub hub: Hub,
+    /// Its session ids.
+    pub sessions: Sessions,
+    /// Whether it ends.
+    pub drain: Drain,
+    /// Its memory.
+    pub guard: Guard,
+    /// Who calls.
+    pub authenticator: Box<dyn Authenticator>,
+    /// What it counts.
+    pub metrics: Metrics,
+    /// Spreads what clients do next.
+    pub jitter: Jitter,
+    /// What the process may use.
+    pub environment: Environment,
+    /// There is no other shard: sessions end and are subscribed here and nowhere else.
+    pub standalone: bool,
+    /// Start of the process, seconds since the epoch.
+    pub started_at: u64,
+    /// Ends with the process: connections go after the request they are in.
+    pub leave: CancellationToken,
+    log: LogLevel,
+    reports: AtomicU64,
+}
+
+/// What a shard is made of.
+#[derive(Debug)]
+pub struct Parts {
+    /// Its session ids.
+    pub sessions: Sessions,
+    /// Who calls.
+    pub authenticator: Box<dyn Authenticator>,
+    /// What it counts.
+    pub metrics: Metrics,
+    /// What the process may use.
+    pub environment: Environment,
+    /// There is no other shard.
+    pub standalone: bool,
+    /// How long endpoints lag.
+    pub lag: Duration,
+    /// The log.
+    pub log: LogLevel,
+}
+
+impl Shard {
+    /// A shard that serves nothing yet.
+    pub fn new(parts: Parts) -> Self {
+        let seed = parts.sessions.incarnation();
+        Self {
+            serving: ArcSwapOption::empty(),
+            load: Arc::default(),
+            hub: Hub::default(),
+            drain: Drain::new(parts.lag),
+            guard: Guard::default(),
+            authenticator: parts.authenticator,
+            metrics: parts.metrics,
+            jitter: Jitter::new(u64::from_le_bytes([seed[0], seed[1], seed[2], seed[3], seed[4], seed[5], seed[6], seed[7]])),
+            environment: parts.environment,
+            standalone: parts.standalone,
+            started_at: epoch_seconds(),
+            sessions: parts.sessions,
+            leave: CancellationToken::new(),
+            log: parts.log,
+            reports: AtomicU64::new(0),
+        }
+    }
+
+    /// What is in force.
+    pub fn serving(&self) -> Option<Arc<Serving>> {
+        self.serving.load_full()
+    }
+
+    /// Puts a configuration in force and tells the streams what changed.
+    pub fn serve(&self, serving: Arc<Serving>) {
+        self.log.set(&serving.log_level);
+        let before = self.serving.swap(Some(Arc::clone(&serving)));
+        for event in before.iter().flat_map(|before| serving.changes(before)) {
+            self.hub.notify(&event);
+        }
+    }
+
+    /// Whether it answers.
+    pub fn is_ready(&self) -> bool {
+        self.serving.load().is_some()
+    }
+
+    /// Connections it can hold; what the process may open, before a configuration is loaded.
+    pub fn hard_cap(&self) -> u64 {
+        self.serving().map_or(self.environment.open_files, |serving| serving.limits.connections)
+    }
+
+    /// Admits a connection.
+    ///
+    /// # Errors
+    /// Which limit is in the way.
+    pub fn admit_connection(&self) -> Result<OpenConnection, Refused> {
+        if self.drain.refuses() {
+            return Err(Refused::Draining);
+        }
+        self.load.connection(self.hard_cap()).ok_or(Refused::Connections)
+    }
+
+    /// Admits a held stream.
+    ///
+    /// # Errors
+    /// Which limit is in the way.
+    pub fn admit_stream(&self, serving: &Serving) -> Result<HeldStream, Refused> {
+        self.admit_growth()?;
+        self.load.stream(serving.limits.streams).ok_or(Refused::Streams)
+    }
+
+    /// Admits what stays: a stream or a session.
+    ///
+    /// # Errors
+    /// Which limit is in the way.
+    pub fn admit_growth(&self) -> Result<(), Refused> {
+        if self.drain.refuses() {
+            return Err(Refused::Draining);
+        }
+        if self.guard.stage() >= GuardStage::RefusingStreams {
+            return Err(Refused::Memory);
+        }
+        Ok(())
+    }
+
+    /// The answer to what is over a limit: 503, a jittered `Retry-After`, and a JSON-RPC error without id, since the
+    /// body may not have been read.
+    pub fn refuse(&self, why: Refused) -> Reply {
+        let delay = self.jitter.retry_after_ms();
+        self.load.rejected(why, delay);
+        let error = ErrorObject::new(jsonrpc::INTERNAL_ERROR, format!("Over capacity: {why}. Try again later."));
+        Reply { retry_after_ms: Some(delay), ..Reply::error(503, None, &error) }
+    }
+
+    /// The number of the next load report.
+    pub fn next_report(&self) -> u64 {
+        self.reports.fetch_add(1, Relaxed) + 1
+    }
+}
+
+/// The wall clock, for what other processes must agree on.
+pub fn epoch_seconds() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| since.as_secs())
+}
