@@ -243,7 +243,8 @@ proptest! {
         let light = |made: &[Made]| build(&made.iter().map(|m| Made { mebibytes: 0, ..m.clone() }).collect::<Vec<_>>(), 1, 40);
         let (heard, _) = run(&light(&shards), &settled(size(&cluster)), at(0));
         let (quiet, _) = run(&light(&quiet), &settled(size(&cluster)), at(0));
-        prop_assert!(quiet.desired >= heard.desired);
+        // Where nobody is heard at all, the size stays.
+        prop_assert!(quiet.mode == Mode::MetricsUnavailable || quiet.desired >= heard.desired);
     }
 
     // 5
@@ -341,10 +342,11 @@ proptest! {
             world.set_load(load);
             world.step(5);
         }
-        // Three passes are fifteen seconds.
+        // Three passes are fifteen seconds; what a growth may reach is counted from where they began.
         let sizes: Vec<_> = std::iter::once(start).chain(world.sizes.iter().copied()).collect();
-        for window in sizes.windows(4) {
-            prop_assert!(window[3] <= window[0] + window[0].max(4), "{sizes:?}");
+        for position in (1..sizes.len()).filter(|n| sizes[*n] > sizes[*n - 1]) {
+            let from = sizes[position.saturating_sub(3)];
+            prop_assert!(sizes[position] <= from + from.max(4), "{sizes:?}");
         }
     }
 
