@@ -79,6 +79,14 @@ fn everything_is_bounded() {
 #[test]
 fn lists_say_how_they_merge() {
     all("a list type", |_, node| !is(node, "array") || node.contains_key("x-kubernetes-list-type"));
+    all("keys that are there", |_, node| {
+        let keys = node.get("x-kubernetes-list-map-keys").and_then(Value::as_array).into_iter().flatten();
+        keys.filter_map(Value::as_str).all(|key| {
+            let items = &node["items"];
+            let required = items["required"].as_array().is_some_and(|required| required.iter().any(|name| name == key));
+            required || items["properties"][key].get("default").is_some()
+        })
+    });
 }
 
 #[test]

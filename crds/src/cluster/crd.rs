@@ -87,6 +87,17 @@ pub(super) fn generated() -> Value {
 fn remove_defaults(schema: &mut Value) {
     let Value::Object(object) = schema else { return };
     object.remove("default");
+    if let Some(Value::Array(keys)) = object.get("x-kubernetes-list-map-keys").cloned()
+        && let Some(Value::Object(items)) = object.get_mut("items")
+    {
+        // A key without default has to be there.
+        let Value::Array(required) = items.entry("required").or_insert_with(|| json!([])) else { return };
+        for key in keys {
+            if !required.contains(&key) {
+                required.push(key);
+            }
+        }
+    }
     for keyword in ["properties", "items", "additionalProperties"] {
         match (keyword, object.get_mut(keyword)) {
             ("properties", Some(Value::Object(properties))) => properties.values_mut().for_each(remove_defaults),
