@@ -7,6 +7,8 @@
 //! shard      CompiledCatalog + live settings → the ConfigMap a shard mounts; names, ports and paths of the contract
 //! load       what a shard reports, and what the operator asks
 //! control    how requests on the control port are authenticated
+//! manifest   a file → McpCluster + CompiledCatalog, or every problem with its line (yaml: positions; check: schema, rules)
+//! rules      the words in which the types of cluster/ and catalog/ state their bounds
 //! quantity   "512Mi" → Bytes          duration   "60s" → std::time::Duration
 //! ```
 //!

@@ -119,13 +119,16 @@ fn cluster(
     report: &mut impl FnMut(Position, &Path, String),
 ) -> Option<Manifest> {
     let checked = check(cluster::schema(), document, &["apiVersion", "kind", "metadata"]);
-    for finding in &checked.findings {
-        report(finding.at, &finding.path, finding.message.clone());
-    }
     let name = document.get("metadata").and_then(|metadata| metadata.text("name")).unwrap_or_default();
     if name.is_empty() {
         let at = document.position(&Path::of("metadata"));
         report(at, &Path::of("metadata").field("name"), "must be set".to_owned());
+    }
+    for finding in &checked.findings {
+        // Rules of the whole resource are about its name.
+        if !(name.is_empty() && finding.path.steps().is_empty()) {
+            report(finding.at, &finding.path, finding.message.clone());
+        }
     }
 
     let root = Path::of("spec").field("catalog");

@@ -93,3 +93,68 @@ spec:
         ]
     );
 }
+
+fn without(text: &str, part: &str) -> String {
+    assert!(text.contains(part), "{part}");
+    text.replace(part, "")
+}
+
+#[test]
+fn what_the_resource_refers_to_has_to_be_in_the_file() {
+    let (resource, _) = GOOD.split_once("---").unwrap();
+    assert_eq!(
+        problems(resource),
+        ["c.yaml:12:20: spec.catalog.sources[more].configMapKeyRef: ConfigMap more does not exist"],
+        "the catalog first: credentials are looked for when it compiles"
+    );
+    let found = problems(&without(GOOD, "stringData: {token: abc}\n"));
+    assert_eq!(
+        found,
+        [
+            "c.yaml:8:84: spec.catalog: Secret tickets has no key token in this file: add it as a further document, with `stringData: {token: …}`"
+        ]
+    );
+    let found = problems(&without(GOOD, "metadata: {name: tickets}\n"));
+    assert_eq!(found.len(), 2, "{found:?}");
+    assert!(found[0].contains("Secret tickets does not exist in this file"), "{found:?}");
+    assert_eq!(found[1], "c.yaml:23:1: metadata.name: must be set");
+}
+
+#[test]
+fn problems_of_a_source_keep_the_lines_of_its_text() {
+    let found = problems(&GOOD.replace("    - name: greet", "    - nam: greet"));
+    assert_eq!(
+        found,
+        [
+            "c.yaml:12:7: spec.catalog.sources[more]: source more, line 2: tools[0].nam: unknown field; did you mean `name`?",
+            "c.yaml:12:7: spec.catalog.sources[more]: source more, line 2: tools[0].name: must be set",
+        ]
+    );
+}
+
+#[test]
+fn a_file_holds_one_resource() {
+    assert_eq!(problems(""), ["c.yaml:1:1: no McpCluster (mcpcluster.dev/v1alpha1) in this file"]);
+    assert_eq!(problems("kind: McpCluster\n"), ["c.yaml:1:1: apiVersion: must be mcpcluster.dev/v1alpha1, not unset"]);
+    assert_eq!(problems("apiVersion: v1\n"), ["c.yaml:1:1: kind: must be set"]);
+    let (resource, _) = GOOD.split_once("---").unwrap();
+    let found = problems(&format!("{resource}---\n{resource}"));
+    assert_eq!(found, ["c.yaml:14:1: the file holds a second McpCluster: one is served"]);
+}
+
+#[test]
+fn a_resource_has_a_name() {
+    for metadata in ["metadata: {name: hello}\n", "{name: hello}", "name: hello"] {
+        let found = problems(&without(GOOD, metadata));
+        assert_eq!(found.len(), 1, "{found:?}");
+        assert!(found[0].ends_with("metadata.name: must be set"), "{found:?}");
+    }
+}
+
+#[test]
+fn a_file_that_is_not_yaml_is_refused_at_its_place() {
+    let found = problems("apiVersion: mcpcluster.dev/v1alpha1\nkind: [\n");
+    assert_eq!(found.len(), 1);
+    assert!(found[0].starts_with("c.yaml:") && found[0].contains("not YAML"), "{found:?}");
+    assert!(problems("a: &a [*a]\n")[0].contains("not YAML"));
+}
