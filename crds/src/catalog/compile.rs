@@ -109,7 +109,7 @@ pub fn compile(input: &CompileInput<'_>) -> Result<Compiled, Vec<Problem>> {
     let mut sources = Vec::new();
     for (index, source) in catalog.sources.iter().enumerate() {
         let place = Path::of("sources").named(index, &source.name);
-        let before = merged.clone_counts();
+        let before = merged.counts();
         if let Some(text) = compiler.read_source(source, &place) {
             compiler.scope = Scope::source(&source.name, &text);
             compiler.entries(&text.catalog, source.prefix.as_deref().unwrap_or_default(), &backends, &mut merged);
@@ -150,6 +150,8 @@ struct Merged {
     tools: BTreeMap<String, super::CompiledTool>,
     resources: BTreeMap<String, super::CompiledResource>,
     prompts: BTreeMap<String, super::Prompt>,
+    /// What was seen of each kind, also entries that are wrong: their names are taken all the same.
+    seen: BTreeSet<(&'static str, String)>,
 }
 
 /// The state of one compilation: what was found so far, and where it looks now.
@@ -178,7 +180,12 @@ impl Scope {
 // === impl Merged ===
 
 impl Merged {
-    fn clone_counts(&self) -> [usize; 3] {
+    /// Whether a name of a kind comes for the first time.
+    fn is_new(&mut self, kind: &'static str, name: &str) -> bool {
+        self.seen.insert((kind, name.to_owned()))
+    }
+
+    fn counts(&self) -> [usize; 3] {
         [self.tools.len(), self.resources.len(), self.prompts.len()]
     }
 

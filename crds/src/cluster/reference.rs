@@ -100,6 +100,7 @@ fn object(text: &mut String, path: &str, schema: &Value, printed: &mut BTreeMap<
             }
         }
     }
+    told.dedup();
     if !told.is_empty() {
         let _ = writeln!(text, "\n{}", told.join("\n"));
     }

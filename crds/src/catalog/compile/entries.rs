@@ -1,7 +1,6 @@
 //! Tools, resources and prompts.
 
 use std::collections::BTreeSet;
-use std::collections::btree_map::Entry;
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -25,21 +24,19 @@ impl Compiler<'_> {
                 self.invalid(&at.field("name"), "use 1 to 128 letters, digits, '_', '-' and '.', the prefix included");
             }
             let compiled = self.tool(tool, &name, backends, &at);
-            match merged.tools.entry(name) {
-                Entry::Occupied(entry) => self.duplicate(&at, "tool", entry.key()),
-                Entry::Vacant(entry) => {
-                    compiled.map(|compiled| entry.insert(compiled));
-                }
+            if !merged.is_new("tool", &name) {
+                self.duplicate(&at, "tool", &name);
+            } else if let Some(compiled) = compiled {
+                merged.tools.insert(name, compiled);
             }
         }
         for (index, resource) in catalog.resources.iter().enumerate() {
             let at = Path::of("resources").named(index, &resource.uri);
             let compiled = self.resource(resource, backends, &at);
-            match merged.resources.entry(resource.uri.clone()) {
-                Entry::Occupied(entry) => self.duplicate(&at, "resource", entry.key()),
-                Entry::Vacant(entry) => {
-                    compiled.map(|compiled| entry.insert(compiled));
-                }
+            if !merged.is_new("resource", &resource.uri) {
+                self.duplicate(&at, "resource", &resource.uri);
+            } else if let Some(compiled) = compiled {
+                merged.resources.insert(resource.uri.clone(), compiled);
             }
         }
         for (index, prompt) in catalog.prompts.iter().enumerate() {
@@ -49,11 +46,10 @@ impl Compiler<'_> {
                 self.invalid(&at.field("name"), "use 1 to 128 letters, digits, '_', '-' and '.', the prefix included");
             }
             self.prompt(prompt, &at);
-            match merged.prompts.entry(name.clone()) {
-                Entry::Occupied(entry) => self.duplicate(&at, "prompt", entry.key()),
-                Entry::Vacant(entry) => {
-                    entry.insert(Prompt { name, ..prompt.clone() });
-                }
+            if merged.is_new("prompt", &name) {
+                merged.prompts.insert(name.clone(), Prompt { name, ..prompt.clone() });
+            } else {
+                self.duplicate(&at, "prompt", &name);
             }
         }
     }

@@ -215,6 +215,9 @@ fn every_problem_is_reported_at_once_in_the_words_of_the_status() {
 fn names_occur_once() {
     let tool = json!({"name": "a", "static": {"content": [{"text": "x"}]}});
     assert_eq!(problems(json!({ "tools": [tool, tool] })), ["tools[a]: duplicate tool a"]);
+    let wrong = json!({"name": "a", "http": {"url": "nowhere"}});
+    let found = problems(json!({ "tools": [wrong, tool] }));
+    assert_eq!(found.last().map(String::as_str), Some("tools[a]: duplicate tool a"), "an entry that is wrong has a name");
     let resource = json!({"uri": "docs://a", "name": "a", "static": {"text": "x"}});
     assert_eq!(problems(json!({ "resources": [resource, resource] })), ["resources[docs://a]: duplicate resource docs://a"]);
     let backend = json!({"name": "a", "url": "https://a.example.com"});
