@@ -80,7 +80,7 @@ pub fn summarize(
         load: Some(load(&view)),
         catalog: Some(catalog(&view)),
         last_scale: decision.last_scale.clone().or_else(|| previous.last_scale.clone()).map(whole_seconds),
-        autoscaling: Some(remembered(&decision.remembered)),
+        autoscaling: remembered(decision),
         hottest_shards: hottest(&view),
         conditions: conditions(&view),
     }
@@ -169,12 +169,16 @@ fn revision(hash: &str) -> &str {
     hash.get(..REVISION_DIGITS).unwrap_or(hash)
 }
 
-fn remembered(kept: &AutoscalingStatus) -> AutoscalingStatus {
-    AutoscalingStatus {
-        window_start_time: kept.window_start_time.as_ref().map(whole_second),
-        window_highest: kept.window_highest,
-        last_oom_kill_time: kept.last_oom_kill_time.as_ref().map(whole_second),
-    }
+/// Who decides by hand needs no window.
+fn remembered(decision: &Decision) -> Option<AutoscalingStatus> {
+    let AutoscalingStatus { window_start_time, window_highest, last_oom_kill_time } = &decision.remembered;
+    let by_hand = decision.mode == Mode::ManualReplicas;
+    let kept = AutoscalingStatus {
+        window_start_time: window_start_time.as_ref().filter(|_| !by_hand).map(whole_second),
+        window_highest: window_highest.filter(|_| !by_hand),
+        last_oom_kill_time: last_oom_kill_time.as_ref().map(whole_second),
+    };
+    Some(kept).filter(|kept| *kept != AutoscalingStatus::default())
 }
 
 fn whole_seconds(scale: LastScale) -> LastScale {

@@ -171,20 +171,20 @@ impl<'p, 'a> Pass<'p, 'a> {
             self.gate = Some(if self.clock_moved_back { Gate::ClockMovedBack } else { Gate::InvalidReport });
             return self.settle(bounded, previous, max, false);
         }
-        let raw = self.raw;
-        self.history.recommend(raw.clamp(min, max), self.now);
+        let asked = self.raw.clamp(min, max);
+        self.history.recommend(asked, self.now);
         if self.members.current() > max {
             return self.settle(bounded, previous, max, false);
         }
-        if raw > bounded {
-            let desired = self.grow(raw, bounded, max);
+        if self.raw > bounded {
+            let desired = self.grow(asked, bounded);
             return self.settle(desired, previous, max, true);
         }
-        if raw < min && bounded == min && min > 1 {
+        if self.raw < min && bounded == min && min > 1 {
             self.gate = Some(Gate::AtMinimum);
         }
-        if raw.max(min) < bounded {
-            return self.shrink(raw.max(min), previous, bounded, max);
+        if asked < bounded {
+            return self.shrink(asked, previous, bounded, max);
         }
         self.settle(bounded, previous, max, true)
     }
@@ -196,15 +196,17 @@ impl<'p, 'a> Pass<'p, 'a> {
         if up > current { up } else { down.min(current) }
     }
 
-    fn grow(&mut self, raw: u32, bounded: u32, max: u32) -> u32 {
+    /// Load asks for more than there is: as much of it as windows and rates allow.
+    fn grow(&mut self, asked: u32, bounded: u32) -> u32 {
         let window = behavior::seconds(self.policy.up.stabilization_window_seconds);
-        let lowest = self.history.lowest(window, self.now).unwrap_or(raw).clamp(bounded, max.max(bounded));
+        let lowest = self.history.lowest(window, self.now).unwrap_or(asked);
         let ceiling = behavior::ceiling(&self.policy.up, bounded, &self.history);
-        let desired = raw.min(max).min(lowest).min(ceiling).max(bounded);
-        if desired < raw {
-            let reached = [(max, Gate::AtMaximum), (lowest, Gate::Stabilizing), (ceiling, Gate::RateLimited)];
-            self.gate = reached.into_iter().find(|(limit, _)| *limit == desired).map(|(_, gate)| gate);
-        }
+        let desired = lowest.min(ceiling).max(bounded);
+        self.gate = if desired < asked {
+            Some(if lowest < ceiling { Gate::Stabilizing } else { Gate::RateLimited })
+        } else {
+            (asked < self.raw).then_some(Gate::AtMaximum)
+        };
         desired
     }
 
@@ -216,7 +218,7 @@ impl<'p, 'a> Pass<'p, 'a> {
         // Shards that do not exist yet, or that hold nothing, need no permission to go.
         let free = bounded.saturating_sub(idle.saturating_add(missing)).max(highest);
         if free == highest && highest > raw {
-            self.gate = Some(Gate::Stabilizing);
+            self.gate = Some(if self.clock_moved_lately() { Gate::ClockMovedBack } else { Gate::Stabilizing });
         }
         if free == highest {
             return self.settle(free, previous, max, true);
@@ -253,10 +255,15 @@ impl<'p, 'a> Pass<'p, 'a> {
         if over_max > 0 {
             let one = 1_u32.saturating_sub(self.draining());
             victims::choose(self.policy, &self.measure, self.members, &mut chosen, rest.min(one), false);
-        } else if rest > 0 && may_drain && self.gate.is_none() {
-            match self.closed_gate() {
-                Some(gate) => self.gate = Some(gate),
-                None => victims::choose(self.policy, &self.measure, self.members, &mut chosen, rest.min(self.at_once()), true),
+        } else if rest > 0 && may_drain {
+            if let Some(gate) = self.closed_gate() {
+                self.gate = Some(gate);
+            } else {
+                let (before, most) = (chosen.len(), rest.min(self.at_once()));
+                victims::choose(self.policy, &self.measure, self.members, &mut chosen, most, true);
+                if most > 0 && chosen.len() == before {
+                    self.gate = Some(Gate::VictimsDoNotFit);
+                }
             }
         }
         let by_load = desired != self.policy.bound(previous);
@@ -267,7 +274,7 @@ impl<'p, 'a> Pass<'p, 'a> {
     fn closed_gate(&self) -> Option<Gate> {
         let window = self.down_window();
         let is_recent = |time: Option<Timestamp>, span: Duration| time.is_some_and(|time| elapsed(time, self.now) < span);
-        if is_recent(self.history.clock_moved_back, window) {
+        if self.clock_moved_lately() {
             Some(Gate::ClockMovedBack)
         } else if self.members.unheard().next().is_some() {
             Some(Gate::ShardSilent)
@@ -280,6 +287,11 @@ impl<'p, 'a> Pass<'p, 'a> {
         } else {
             None
         }
+    }
+
+    /// Whether the clock moved back within the window.
+    fn clock_moved_lately(&self) -> bool {
+        self.history.clock_moved_back.is_some_and(|time| elapsed(time, self.now) < self.down_window())
     }
 
     fn down_window(&self) -> Duration {

@@ -183,7 +183,9 @@ impl World {
         let serving: Vec<_> =
             self.cluster.observed.shards.iter_mut().filter(|shard| shard.draining.is_none() && shard.report.is_some()).collect();
         let each = total / serving.len().max(1) as u64;
-        serving.into_iter().for_each(|shard| shard.load(each, 0));
+        for shard in serving {
+            shard.load(each, 0);
+        }
         self.weigh();
     }
 }

@@ -507,7 +507,7 @@ fn a_clock_set_back_holds_everything_and_then_a_window_of_scale_in() {
     assert_eq!((decision.desired, gate(&decision)), (desired, Some("ClockMovedBack")));
     story.change(|cluster| cluster.each(|s| s.load(0, 60 * MIB)));
     let decision = story.pass(590);
-    assert_eq!((decision.desired, decision.victims.len()), (desired, 0));
+    assert_eq!((decision.desired, decision.victims.len(), gate(&decision)), (desired, 0, Some("ClockMovedBack")));
     assert!(story.pass(30).desired < desired, "time goes on, and so does the operator");
 }
 
@@ -587,6 +587,74 @@ fn what_a_victim_holds_must_fit_the_others_or_one_more_stays() {
     let mut story = Story::settled(heavy);
     let decision = story.pass(5);
     assert!(decision.victims.iter().all(|v| v.pod.name != "tools-1"), "its bytes fit nowhere: {decision:?}");
+}
+
+#[test]
+fn what_a_hot_shard_has_too_much_needs_room_before_a_victim_does() {
+    // 169 MiB of the victim would fit the 175 MiB that two others have, but the hot one has 90 MiB to give away first.
+    let mut story = Story::settled(Cluster::autoscaled(1, 300).with_ready(5).each(|shard| {
+        let streams = [408, 190, 338, 169, 169][shard.index as usize];
+        shard.load(streams, (40 + streams) * MIB);
+    }));
+    story.history.smooth(Some(856_811.0), at(0));
+    let decision = story.pass(5);
+    assert_eq!((decision.desired, decision.numbers.raw, gate(&decision)), (5, 4, Some("HotShard")));
+}
+
+#[test]
+fn what_exists_beyond_the_size_stays_while_it_fits_nowhere() {
+    let mut story = Story::settled(Cluster::autoscaled(1, 9).with_ready(4).each(|s| s.load(1990, 60 * MIB)));
+    story.history.desired = Some(3);
+    let decision = story.pass(5);
+    assert_eq!((decision.desired, decision.victims.len(), gate(&decision)), (3, 0, Some("VictimsDoNotFit")));
+}
+
+#[test]
+fn what_exists_beyond_the_size_leaves_a_tenth_at_a_time_and_those_with_the_fewest_streams_first() {
+    let mut story =
+        Story::settled(Cluster::autoscaled(20, 60).with_ready(30).each(|s| s.load(u64::from(100 - s.index), 60 * MIB)));
+    story.history.desired = Some(20);
+    let decision = story.pass(5);
+    assert_eq!((decision.desired, victims(&decision)), (20, vec!["tools-29", "tools-28", "tools-27"]));
+    story.change(|cluster| cluster.shard(5, |s| s.load(1, 60 * MIB)));
+    assert_eq!(victims(&story.pass(5)), ["tools-5", "tools-29", "tools-28"]);
+}
+
+#[test]
+fn a_maximum_below_an_idle_cluster_drains_one_at_a_time_too() {
+    let mut story = Story::settled(Cluster::autoscaled(1, 20).with_ready(20).each(|s| s.load(2, 60 * MIB)));
+    story.history.observed_since = Some(at(0));
+    story.pass(5);
+    story.history.observed_since = Some(at(-50_000));
+    story.spec(|spec| spec.autoscaling.as_mut().unwrap().max_replicas = 2);
+    let decision = story.pass(5);
+    assert_eq!((decision.desired, decision.victims.len()), (2, 1));
+}
+
+#[test]
+fn memory_that_a_starting_shard_will_hold_is_not_bought_twice() {
+    let mut story = Story::settled(Cluster::autoscaled(1, 300).with_ready(2).each(|s| s.load(0, 450 * MIB)));
+    assert_eq!(story.pass(5).desired, 3);
+    story.change(|cluster| cluster.with_pending(1));
+    assert_eq!(story.pass(60).desired, 3);
+}
+
+#[test]
+fn a_silent_shard_counts_as_full() {
+    let cluster = Cluster::autoscaled(1, 9).with_ready(3).each(|s| s.load(2700, 60 * MIB)).shard(1, |s| s.load(100, 60 * MIB));
+    let mut story = Story::settled(cluster);
+    assert_eq!(story.pass(5).numbers.demand, 5500);
+    story.change(|cluster| cluster.shard(1, |s| s.report.as_mut().unwrap().at = at(-60)));
+    assert_eq!(story.decide().numbers.demand, 8200);
+}
+
+#[test]
+fn what_a_connection_costs_is_learnt_slowly_and_never_less_than_four_kibibytes() {
+    let mut story = Story::settled(Cluster::autoscaled(1, 9).with_ready(2).each(|s| s.load(2000, 40 * MIB)));
+    assert_eq!(story.pass(5).numbers.bytes_per_load, 4096);
+    story.change(|cluster| cluster.each(|s| s.load(2000, 240 * MIB)));
+    let learnt = [5, 300, 3600].map(|seconds| story.pass(seconds).numbers.bytes_per_load);
+    assert!(learnt[0] < 6 << 10 && (40 << 10..90 << 10).contains(&learnt[1]) && learnt[2] > 90 << 10, "{learnt:?}");
 }
 
 #[test]

@@ -572,6 +572,14 @@ fn the_last_scale_outlives_a_pass_that_has_none_and_times_are_whole_seconds() {
 }
 
 #[test]
+fn a_window_is_kept_for_the_next_leader_of_an_autoscaled_cluster_only() {
+    let mut pass = healthy();
+    pass.decision.remembered.window_highest = Some(6);
+    assert_eq!(pass.status().autoscaling.unwrap().window_highest, Some(6));
+    assert_eq!(pass.mode(Mode::ManualReplicas).status().autoscaling, None);
+}
+
+#[test]
 fn a_shard_that_reports_no_limit_has_the_one_of_its_pod() {
     let pass = Pass::of(Cluster::manual(1).with_ready(1).shard(0, |shard| {
         *shard = ready(0);
