@@ -68,12 +68,7 @@ impl Health {
 ///
 /// # Errors
 /// When the listener fails for good.
-pub async fn serve(
-    listener: TcpListener,
-    health: Arc<Health>,
-    metrics: Arc<Metrics>,
-    stop: CancellationToken,
-) -> Result<()> {
+pub async fn serve(listener: TcpListener, health: Arc<Health>, metrics: Arc<Metrics>, stop: CancellationToken) -> Result<()> {
     loop {
         let accepted = tokio::select! {
             accepted = listener.accept() => accepted,

@@ -210,8 +210,7 @@ impl Writer {
         let parameters = PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let api: Api<Pod> = self.api();
         self.count::<Pod>(Step::Label);
-        let patched =
-            patiently(Step::Label, Object::of::<Pod>(&pod.name), || api.patch(&pod.name, &parameters, &patch)).await;
+        let patched = patiently(Step::Label, Object::of::<Pod>(&pod.name), || api.patch(&pod.name, &parameters, &patch)).await;
         if is_gone(&patched) {
             return Ok(());
         }
@@ -251,10 +250,8 @@ impl Writer {
         }));
         self.count::<McpCluster>(Step::PatchStatus);
         let parameters = applying();
-        let patched = patiently(Step::PatchStatus, Object::of::<McpCluster>(name), || {
-            api.patch_status(name, &parameters, &patch)
-        })
-        .await;
+        let patched =
+            patiently(Step::PatchStatus, Object::of::<McpCluster>(name), || api.patch_status(name, &parameters, &patch)).await;
         if is_gone(&patched) { Ok(()) } else { patched.map(drop) }
     }
 

@@ -38,44 +38,20 @@ pub struct Settings {
     pub server_image: String,
 
     /// How often every shard is asked for its load: 1s to 60s, in h, m, s or ms.
-    #[arg(
-        long,
-        env = "MCP_OPERATOR_SCRAPE_INTERVAL",
-        value_name = "DURATION",
-        default_value = "5s",
-        help_heading = "Shards"
-    )]
+    #[arg(long, env = "MCP_OPERATOR_SCRAPE_INTERVAL", value_name = "DURATION", default_value = "5s", help_heading = "Shards")]
     pub scrape_interval: String,
 
     /// Address of /livez, /readyz and /metrics.
-    #[arg(
-        long,
-        env = "MCP_OPERATOR_LISTEN",
-        value_name = "ADDRESS",
-        default_value = "0.0.0.0:9090",
-        help_heading = "Operator"
-    )]
+    #[arg(long, env = "MCP_OPERATOR_LISTEN", value_name = "ADDRESS", default_value = "0.0.0.0:9090", help_heading = "Operator")]
     pub listen: String,
 
     /// `text` for people, `json` for machines.
-    #[arg(
-        long,
-        env = "MCP_OPERATOR_LOG_FORMAT",
-        value_name = "FORMAT",
-        default_value = "text",
-        help_heading = "Operator"
-    )]
+    #[arg(long, env = "MCP_OPERATOR_LOG_FORMAT", value_name = "FORMAT", default_value = "text", help_heading = "Operator")]
     pub log_format: String,
 
     /// The least severe level that is logged: error, warn, info, debug or trace; or a filter, for example
     /// `info,mcp_operator=debug`.
-    #[arg(
-        long,
-        env = "MCP_OPERATOR_LOG_LEVEL",
-        value_name = "LEVEL",
-        default_value = "info",
-        help_heading = "Operator"
-    )]
+    #[arg(long, env = "MCP_OPERATOR_LOG_LEVEL", value_name = "LEVEL", default_value = "info", help_heading = "Operator")]
     pub log_level: String,
 
     /// A kubeconfig. Unset: the file `$KUBECONFIG` names, ~/.kube/config, or the ServiceAccount of the pod, in this order.
@@ -83,13 +59,7 @@ pub struct Settings {
     pub kubeconfig: Option<PathBuf>,
 
     /// The namespace this operator runs in: the only one a shard's NetworkPolicy lets reach its control port.
-    #[arg(
-        long,
-        env = "MCP_OPERATOR_NAMESPACE",
-        value_name = "NAME",
-        default_value = "mcp-system",
-        help_heading = "Operator"
-    )]
+    #[arg(long, env = "MCP_OPERATOR_NAMESPACE", value_name = "NAME", default_value = "mcp-system", help_heading = "Operator")]
     pub operator_namespace: String,
 
     /// DNS domain of the Kubernetes cluster: shards accept requests to the names of their Services in it.
@@ -103,13 +73,7 @@ pub struct Settings {
     pub cluster_domain: String,
 
     /// Name of this process in the events it writes: the pod's name.
-    #[arg(
-        long,
-        env = "MCP_OPERATOR_IDENTITY",
-        value_name = "NAME",
-        default_value = "mcp-operator",
-        help_heading = "Operator"
-    )]
+    #[arg(long, env = "MCP_OPERATOR_IDENTITY", value_name = "NAME", default_value = "mcp-operator", help_heading = "Operator")]
     pub identity: String,
 }
 
@@ -184,7 +148,10 @@ impl Config {
             complain(
                 "server-image",
                 "MCP_OPERATOR_SERVER_IMAGE",
-                format!("{:?} is not the name of an image, for example 'registry.example.com/mcp-server:0.4.2'", settings.server_image),
+                format!(
+                    "{:?} is not the name of an image, for example 'registry.example.com/mcp-server:0.4.2'",
+                    settings.server_image
+                ),
             );
         }
         let scrape_interval = match duration::parse(&settings.scrape_interval) {
@@ -302,7 +269,8 @@ mod tests {
         ])
         .unwrap_err();
         assert_eq!(problems.0.len(), 7, "{problems}");
-        for (problem, part) in problems.0.iter().zip(["\"Upper\"", "\"-x\"", "\"two words\"", "\"1d\"", "\"9090\"", "\"xml\"", "\"a=b=c\""])
+        for (problem, part) in
+            problems.0.iter().zip(["\"Upper\"", "\"-x\"", "\"two words\"", "\"1d\"", "\"9090\"", "\"xml\"", "\"a=b=c\""])
         {
             assert!(problem.contains(part) && problem.contains("MCP_OPERATOR_"), "{problem}");
         }

@@ -101,7 +101,13 @@ impl Shards {
     ///
     /// # Errors
     /// When there is no usable answer within a second.
-    pub async fn load(&self, address: &str, keys: &KeyRing, request: &LoadRequest, now: Timestamp) -> Result<LoadReport, CallError> {
+    pub async fn load(
+        &self,
+        address: &str,
+        keys: &KeyRing,
+        request: &LoadRequest,
+        now: Timestamp,
+    ) -> Result<LoadReport, CallError> {
         let answer = self.call(address, LOAD_PATH, keys, request, now).await?;
         let report: LoadReport = serde_json::from_slice(&answer).map_err(|error| CallError::Malformed(error.to_string()))?;
         if report.incarnation.is_empty() {
@@ -157,7 +163,8 @@ impl Shards {
         let mut nonce = [0; 16];
         self.random.fill(&mut nonce).map_err(|_| CallError::Unsigned)?;
         let (nonce, time) = (control::hex(&nonce), u64::try_from(now.as_second()).unwrap_or(0));
-        let mac = control::sign(key, &Signed { method: "POST", path, time, nonce: &nonce, body: &body }).map_err(CallError::Sign)?;
+        let mac =
+            control::sign(key, &Signed { method: "POST", path, time, nonce: &nonce, body: &body }).map_err(CallError::Sign)?;
         Request::builder()
             .method(Method::POST)
             .uri(format!("http://{}{path}", authority(address, self.port)))
@@ -213,7 +220,8 @@ mod tests {
                         let field = |name: &str| head.headers[name].to_str().unwrap().to_owned();
                         let nonce = field(control::NONCE_HEADER);
                         let time = field(control::TIME_HEADER).parse().unwrap();
-                        let signed = Signed { method: head.method.as_str(), path: head.uri.path(), time, nonce: &nonce, body: &body };
+                        let signed =
+                            Signed { method: head.method.as_str(), path: head.uri.path(), time, nonce: &nonce, body: &body };
                         let verdict = control::verify(
                             &keys,
                             &field(control::KEY_ID_HEADER),

@@ -17,7 +17,10 @@ use crate::names;
 
 /// A configuration that no ConfigMap can hold.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
-#[error("the compiled catalog has {bytes} bytes compressed, and a ConfigMap holds {}: shorten texts, or split the catalog over two McpClusters", shard::MAX_CONFIG_BYTES)]
+#[error(
+    "the compiled catalog has {bytes} bytes compressed, and a ConfigMap holds {}: shorten texts, or split the catalog over two McpClusters",
+    shard::MAX_CONFIG_BYTES
+)]
 pub struct TooLarge {
     /// Compressed size.
     pub bytes: usize,

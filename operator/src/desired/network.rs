@@ -46,10 +46,7 @@ fn shards_of(cluster: &str) -> LabelSelector {
 }
 
 fn labelled(key: &str, value: &str) -> LabelSelector {
-    LabelSelector {
-        match_labels: Some(BTreeMap::from([(key.to_owned(), value.to_owned())])),
-        ..LabelSelector::default()
-    }
+    LabelSelector { match_labels: Some(BTreeMap::from([(key.to_owned(), value.to_owned())])), ..LabelSelector::default() }
 }
 
 fn port(port: u16) -> NetworkPolicyPort {

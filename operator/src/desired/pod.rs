@@ -277,7 +277,10 @@ fn spread(cluster: &str, theirs: Vec<TopologySpreadConstraint>) -> Vec<TopologyS
     // Without a selector a constraint counts no pod at all, which nobody means.
     theirs
         .into_iter()
-        .map(|constraint| TopologySpreadConstraint { label_selector: constraint.label_selector.or_else(|| Some(shards())), ..constraint })
+        .map(|constraint| TopologySpreadConstraint {
+            label_selector: constraint.label_selector.or_else(|| Some(shards())),
+            ..constraint
+        })
         .collect()
 }
 

@@ -35,12 +35,8 @@ pub enum MalformedKeys {
 /// A fresh Secret with one session and one control key of these random bytes.
 pub fn keys_secret(cluster: &McpCluster, session: &[u8; 32], control: &[u8; 32]) -> Secret {
     let (session, control) = (Key::from_bytes(session), Key::from_bytes(control));
-    let ring = KeyRing {
-        sealing: session.id.clone(),
-        signing: control.id.clone(),
-        session: vec![session],
-        control: vec![control],
-    };
+    let ring =
+        KeyRing { sealing: session.id.clone(), signing: control.id.clone(), session: vec![session], control: vec![control] };
     keys_secret_of(cluster, &ring)
 }
 

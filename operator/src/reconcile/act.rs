@@ -19,7 +19,9 @@ use crate::desired::{self, pod};
 use crate::error::{Error, Object, Result};
 use crate::events::News;
 use crate::names;
-use crate::stages::{Applied, DeleteStep, DrainReason, DrainStep, Failure, FailureReason, ObservedShard, PodRef, elapsed};
+use crate::stages::{
+    Applied, DeleteReason, DeleteStep, DrainReason, DrainStep, Failure, FailureReason, ObservedShard, PodRef, elapsed,
+};
 
 /// Pods that are written at one time, for one cluster.
 const AT_ONCE: usize = 16;
@@ -247,7 +249,8 @@ impl Context {
     /// Says whom a drain costs what; for a rollout, also for which difference.
     fn drain_note(&self, cluster: &McpCluster, judged: &Judged, step: &DrainStep) -> String {
         let shard = judged.observed.shards.iter().find(|shard| shard.uid == step.pod.uid);
-        let load = shard.and_then(|shard| shard.report.as_ref()).map(|received| (received.report.streams, received.report.in_flight));
+        let load =
+            shard.and_then(|shard| shard.report.as_ref()).map(|received| (received.report.streams, received.report.in_flight));
         let holds = match load {
             Some((streams, in_flight)) => format!("{} holds {streams} streams and {in_flight} requests.", step.pod.name),
             None => format!("{} does not report what it holds.", step.pod.name),
@@ -290,7 +293,12 @@ impl Context {
             let object = Object::of::<Pod>(&pod.name);
             if turn.attempt(self, cluster, &object, std::future::ready(result)).await.is_some() {
                 tracing::info!(shard = %pod.name, reason = reason.as_str(), "deleted");
-                turn.news.push(News::normal(reason.as_str(), "Delete", format!("{} is deleted.", pod.name)));
+                // What finishes a drain was told when it began.
+                if *reason != DeleteReason::Drained {
+                    let difference = self.difference(cluster, judged, pod).unwrap_or_default();
+                    let note = format!("{} is deleted. {difference}", pod.name);
+                    turn.news.push(News::normal(reason.as_str(), "Delete", note.trim_end().to_owned()));
+                }
             }
         }
     }

@@ -23,7 +23,7 @@ use crate::error::{Error, Result};
 use crate::events::Events;
 use crate::memory::{Memories, Memory, backoff};
 use crate::metrics::{self, Metrics};
-use crate::observe::Stores;
+use crate::observe::{Scraper, Stores};
 use crate::rollout;
 use crate::scale::{self, History, Policy};
 use crate::shards::Shards;
@@ -99,6 +99,11 @@ pub fn retry(cluster: Arc<McpCluster>, error: &Error, context: Arc<Context>) -> 
     Action::requeue(wait)
 }
 
+/// The first thing that a status says anew, for the log.
+fn first_difference(before: Option<&McpClusterStatus>, after: &McpClusterStatus) -> Option<String> {
+    pod::difference(&serde_json::to_value(before?).ok()?, &serde_json::to_value(after).ok()?)
+}
+
 // === impl Context ===
 
 impl Context {
@@ -113,6 +118,10 @@ impl Context {
             self.refresh_keys(&writer, cluster, &mut turn).await;
         }
         self.refresh_catalog(&writer, cluster, &mut turn).await?;
+        if self.remember(cluster, |memory| memory.history.is_none()) {
+            // A new process hears the shards before it says anything about them.
+            self.hear_first(cluster).await;
+        }
 
         let now = Timestamp::now();
         let judged = self.judge(cluster, now);
@@ -123,6 +132,12 @@ impl Context {
         let applied = turn.finish(self, cluster);
         self.tell(&writer, cluster, &judged, &applied, turn.into_news(), now).await?;
         Ok(Action::requeue(RESYNC.mul_f64(0.8 + 0.4 * self.jitter())))
+    }
+
+    async fn hear_first(&self, cluster: &Arc<McpCluster>) {
+        let targets = self.targets(std::slice::from_ref(cluster), Timestamp::now());
+        let answers = Scraper::new(self.shards.clone(), self.metrics.clone()).round(targets).await;
+        self.remember(cluster, |memory| answers.into_iter().for_each(|(target, received)| memory.hear(&target.pod, received)));
     }
 
     /// Observe, decide, plan: everything pure, on what is known now.
@@ -200,6 +215,7 @@ impl Context {
         let after = self.summarize(cluster, judged, applied, now);
         if status::worth_patching(before.as_ref(), &after, written_at, now) {
             writer.patch_status(desired::name_of(cluster), &after).await?;
+            tracing::debug!(difference = first_difference(before.as_ref(), &after), "status written");
             news.extend(news::of_status(before.as_ref(), &after));
             self.remember(cluster, |memory| memory.status = Some((after, now)));
         }
@@ -209,13 +225,7 @@ impl Context {
 
     fn writer(&self, cluster: &McpCluster) -> Writer {
         let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
-        Writer::new(
-            self.client.clone(),
-            self.metrics.clone(),
-            self.stores.clone(),
-            desired::namespace_of(cluster),
-            uid,
-        )
+        Writer::new(self.client.clone(), self.metrics.clone(), self.stores.clone(), desired::namespace_of(cluster), uid)
     }
 
     fn surroundings(&self) -> Surroundings {

@@ -6,8 +6,7 @@ use mcp_crds::McpClusterStatus;
 use crate::events::News;
 
 /// Conditions whose changes are told, and the status each has when all is well.
-const TOLD: [(&str, &str); 4] =
-    [("Ready", "True"), ("Available", "True"), ("CatalogValid", "True"), ("MemoryPressure", "False")];
+const TOLD: [(&str, &str); 4] = [("Ready", "True"), ("Available", "True"), ("CatalogValid", "True"), ("MemoryPressure", "False")];
 
 /// Events for what differs between two statuses.
 pub(super) fn of_status(before: Option<&McpClusterStatus>, after: &McpClusterStatus) -> Vec<News> {
@@ -16,18 +15,25 @@ pub(super) fn of_status(before: Option<&McpClusterStatus>, after: &McpClusterSta
         .filter_map(|(kind, normal)| {
             let (old, new) = (before.and_then(|before| find(before, kind)), find(after, kind)?);
             let same = old.is_some_and(|old| old.status == new.status && old.reason == new.reason);
+            let known = old.is_some_and(|old| old.status != "Unknown");
             if same || new.status == "Unknown" {
                 None
             } else if new.status == *normal {
-                Some(News::normal(&new.reason, "Summarize", new.message.clone()))
+                // That all is well is news when it was not, or when it is so for the first time as a whole.
+                let news = known || *kind == "Ready";
+                news.then(|| News::normal(&new.reason, "Summarize", new.message.clone()))
             } else {
-                Some(News::warning(&new.reason, "Summarize", new.message.clone()))
+                // A shard that starts is no warning before one was there.
+                let starting = new.reason == "NoShardReady" && old.is_none_or(|old| old.status != "True");
+                (!starting).then(|| News::warning(&new.reason, "Summarize", new.message.clone()))
             }
         })
         .collect();
     // One cause often moves several conditions; it is told once.
     news.dedup_by(|later, first| later.reason == first.reason);
-    if let Some(scale) = after.last_scale.as_ref().filter(|scale| before.and_then(|before| before.last_scale.as_ref()) != Some(scale)) {
+    if let Some(scale) =
+        after.last_scale.as_ref().filter(|scale| before.and_then(|before| before.last_scale.as_ref()) != Some(scale))
+    {
         let reason = if scale.to > scale.from { "ScalingOut" } else { "ScalingIn" };
         news.push(News::normal(reason, "Scale", scale.message.clone()));
     }
@@ -72,8 +78,12 @@ mod tests {
     }
 
     #[test]
-    fn what_is_not_known_yet_is_no_news() {
+    fn what_is_not_known_yet_and_a_first_shard_that_starts_are_no_news() {
         assert_eq!(of_status(None, &status(&[("Ready", "Unknown", "Reconciling")])), []);
+        let starting = status(&[("Available", "False", "NoShardReady"), ("MemoryPressure", "False", "BelowTarget")]);
+        assert_eq!(of_status(None, &starting), []);
+        let serving = status(&[("Available", "True", "ShardsReady")]);
+        assert_eq!(reasons(&of_status(Some(&serving), &starting)), [("NoShardReady", true)]);
     }
 
     #[test]

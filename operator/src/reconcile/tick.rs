@@ -26,7 +26,8 @@ impl Context {
 
     fn targets_of(&self, cluster: &McpCluster, now: Timestamp) -> Vec<Target> {
         let shards = self.addressed(cluster);
-        let members = shards.iter().map(|(shard, address)| Member { name: shard.name.clone(), address: address.clone() }).collect();
+        let members =
+            shards.iter().map(|(shard, address)| Member { name: shard.name.clone(), address: address.clone() }).collect();
         let uid = cluster.metadata.uid.clone().unwrap_or_default();
         self.remember(cluster, |memory| {
             let Some(keys) = memory.keys.as_ref().map(|(keys, _)| keys.clone()) else { return vec![] };
@@ -158,7 +159,8 @@ impl Context {
         let sum = |of: fn(&mcp_crds::load::LoadReport) -> u64| i64::try_from(reports().map(of).sum::<u64>()).unwrap_or(i64::MAX);
         self.metrics.connections.get_or_create(&labels).set(sum(|report| report.connections));
         self.metrics.streams.get_or_create(&labels).set(sum(|report| report.streams));
-        let hottest = reports().filter(|report| report.limit_bytes > 0).map(|report| (report.working_set_bytes, report.limit_bytes));
+        let hottest =
+            reports().filter(|report| report.limit_bytes > 0).map(|report| (report.working_set_bytes, report.limit_bytes));
         #[expect(clippy::cast_precision_loss, reason = "a ratio for a gauge")]
         let hottest = hottest.map(|(used, limit)| used as f64 / limit as f64).fold(0.0, f64::max);
         self.metrics.hottest_memory.get_or_create(&labels).set(hottest);

@@ -106,7 +106,11 @@ mod tests {
                 json!({"spec": {"containers": [{"name": "server", "image": "b"}]}}),
                 "spec.containers[0].image: a → b",
             ),
-            (json!({"spec": {}}), json!({"spec": {"nodeSelector": {"zone": "b"}}}), "spec.nodeSelector: unset → {\"zone\":\"b\"}"),
+            (
+                json!({"spec": {}}),
+                json!({"spec": {"nodeSelector": {"zone": "b"}}}),
+                "spec.nodeSelector: unset → {\"zone\":\"b\"}",
+            ),
             (
                 json!({"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "1"}}}),
                 json!({"metadata": {"annotations": {"kubectl.kubernetes.io/restartedAt": "2"}}}),
