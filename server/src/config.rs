@@ -118,8 +118,6 @@ pub enum Source {
         file: PathBuf,
         /// Keys, instead of random ones.
         keys: Option<PathBuf>,
-        /// Credentials for backends.
-        credentials: Option<PathBuf>,
     },
     /// Mounted folders, watched.
     Folders(Folders),
@@ -171,12 +169,11 @@ impl Config {
             problems.push("--drain-window is longer than --drain-timeout".to_owned());
         }
         let available = std::thread::available_parallelism().map_or(1, usize::from);
-        let workers = flags.workers.map_or(available, |text| match text.parse() {
-            Ok(workers @ 1..=1024) => workers,
-            _ => {
+        let workers = flags.workers.map_or(available, |text| {
+            text.parse().ok().filter(|workers| (1..=1024).contains(workers)).unwrap_or_else(|| {
                 problems.push(format!("--workers {text:?} is not a number from 1 to 1024"));
                 available
-            }
+            })
         });
         let json_log = match flags.log_format.as_deref() {
             None => on_a_laptop.then_some(false),
@@ -215,11 +212,10 @@ fn source(flags: &Flags, problems: &mut Vec<String>) -> Option<Source> {
         if flags.config_dir.is_some() {
             problems.push(format!("--manifest and --config-dir ({ENV_CONFIG_DIR}) exclude each other"));
         }
-        return Some(Source::Manifest {
-            file: file.clone(),
-            keys: flags.keys_dir.clone(),
-            credentials: flags.credentials_dir.clone(),
-        });
+        if flags.credentials_dir.is_some() {
+            problems.push("--credentials-dir is not used with --manifest: put the Secrets into the file".to_owned());
+        }
+        return Some(Source::Manifest { file: file.clone(), keys: flags.keys_dir.clone() });
     }
     if flags.config_dir.is_none() {
         problems
@@ -237,13 +233,11 @@ fn source(flags: &Flags, problems: &mut Vec<String>) -> Option<Source> {
 
 fn address(flag: &str, text: Option<&str>, problems: &mut Vec<String>) -> Option<SocketAddr> {
     let text = text?;
-    match text.parse() {
-        Ok(address) => Some(address),
-        Err(_) => {
-            problems.push(format!("{flag} {text:?} is not an address with a port, for example 127.0.0.1:8080 or [::]:8080"));
-            None
-        }
+    let parsed = text.parse().ok();
+    if parsed.is_none() {
+        problems.push(format!("{flag} {text:?} is not an address with a port, for example 127.0.0.1:8080 or [::]:8080"));
     }
+    parsed
 }
 
 fn span(flag: &str, text: Option<&str>, problems: &mut Vec<String>) -> Option<Duration> {

@@ -48,11 +48,11 @@ impl Control {
         match request.uri().path() {
             "/load" => match read::<LoadRequest>(request.body()) {
                 Ok(asked) => self.load(shard, staging, asked),
-                Err(response) => response,
+                Err(error) => malformed(&error),
             },
             "/drain" => match read::<DrainRequest>(request.body()) {
                 Ok(asked) => drain(shard, &asked),
-                Err(response) => response,
+                Err(error) => malformed(&error),
             },
             _ => text(StatusCode::NOT_FOUND, "/load /drain\n"),
         }
@@ -103,11 +103,12 @@ fn header<'a>(headers: &'a HeaderMap, name: &str) -> Result<&'a str, Refusal> {
     headers.get(name).and_then(|value| value.to_str().ok()).ok_or(Refusal::Unsigned)
 }
 
-fn read<T: DeserializeOwned + Default>(body: &[u8]) -> Result<T, Response<Full<Bytes>>> {
-    if body.is_empty() {
-        return Ok(T::default());
-    }
-    serde_json::from_slice(body).map_err(|error| text(StatusCode::BAD_REQUEST, format!("not a request: {error}\n")))
+fn read<T: DeserializeOwned + Default>(body: &[u8]) -> serde_json::Result<T> {
+    if body.is_empty() { Ok(T::default()) } else { serde_json::from_slice(body) }
+}
+
+fn malformed(error: &serde_json::Error) -> Response<Full<Bytes>> {
+    text(StatusCode::BAD_REQUEST, format!("not a request: {error}\n"))
 }
 
 /// What this shard carries at this moment; who is beside it, the caller knows.
@@ -178,7 +179,7 @@ mod tests {
         for n in 0..MAX_NONCES {
             assert_eq!(control.remember(&format!("{n:032x}"), 1_000), Ok(()));
         }
-        assert_eq!(control.remember(&format!("{:032x}", MAX_NONCES), 1_000), Err(Refusal::Replayed));
+        assert_eq!(control.remember(&format!("{MAX_NONCES:032x}"), 1_000), Err(Refusal::Replayed));
         assert_eq!(control.remember(&format!("{:032x}", 0), 1_000), Err(Refusal::Replayed));
     }
 }

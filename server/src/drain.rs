@@ -137,8 +137,8 @@ impl Drain {
 mod tests {
     use super::*;
 
-    const WINDOW: Duration = Duration::from_secs(60);
-    const TIMEOUT: Duration = Duration::from_secs(300);
+    const WINDOW: Duration = Duration::from_mins(1);
+    const TIMEOUT: Duration = Duration::from_mins(5);
 
     fn after(seconds: u64, start: Instant) -> Instant {
         start + Duration::from_secs(seconds)

@@ -86,9 +86,9 @@ pub async fn watch(shard: Arc<Shard>, group: Group) {
             warn!(from = ?last.stage, to = ?stage, used = now.used, limit, "the memory guard changes its stage");
         }
         if tick % STEP == 0 {
-            let share = share_to_shed(stage, shard.hub.counts().streams);
-            if share > 0 {
-                let ended = shard.hub.shed(share);
+            let due = share_to_shed(stage, shard.hub.counts().streams);
+            if due > 0 {
+                let ended = shard.hub.shed(due);
                 shard.load.shed(ended as u64);
                 warn!(ended, used = now.used, limit, "ended streams for want of memory");
             }

@@ -36,6 +36,7 @@ pub mod jsonrpc;
 pub mod limits;
 pub mod listener;
 pub mod load;
+pub mod manifest;
 pub mod mcp;
 pub mod memory;
 pub mod metrics;

@@ -4,7 +4,7 @@ use std::process::ExitCode;
 
 use clap::Parser as _;
 use mcp_server::config::{Config, Flags, Source};
-use mcp_server::{Ending, error, telemetry, watch};
+use mcp_server::{Ending, error, manifest, telemetry, watch};
 use tokio::signal::unix::{SignalKind, signal};
 use tokio::sync::mpsc;
 
@@ -21,6 +21,16 @@ fn main() -> ExitCode {
             eprintln!("\nmcp-server --help tells more.");
             return ExitCode::from(WRONG);
         }
+    };
+    let manifest = match &config.source {
+        Source::Folders(_) => None,
+        Source::Manifest { file, keys } => match manifest::read(file, keys.as_deref()) {
+            Ok(manifest) => Some(manifest),
+            Err(refused) => {
+                eprintln!("{refused}");
+                return ExitCode::from(WRONG);
+            }
+        },
     };
     let json = config.json_log.unwrap_or_else(|| watch::says_json(&config.source));
     let log = match telemetry::init(json, "info") {
@@ -41,7 +51,7 @@ fn main() -> ExitCode {
     };
     let outcome = runtime.block_on(async {
         let endings = endings(matches!(config.source, Source::Manifest { .. }))?;
-        mcp_server::run(config, None, log, endings).await.map_err(|error| error::report(&error))
+        mcp_server::run(config, manifest, log, endings).await.map_err(|error| error::report(&error))
     });
     match outcome {
         Ok(()) => ExitCode::SUCCESS,

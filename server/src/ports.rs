@@ -24,7 +24,7 @@ const MAX_BODY: usize = 1 << 20;
 /// Time for a head, and for a body.
 const READ_TIME: Duration = Duration::from_secs(5);
 /// A connection is closed after this long whatever it does; callers come again.
-const LIFETIME: Duration = Duration::from_secs(300);
+const LIFETIME: Duration = Duration::from_mins(5);
 
 /// A request, whole.
 pub type Whole = Request<Bytes>;

@@ -4,7 +4,6 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
-use mcp_crds::shard::ShardConfig;
 use nix::sys::resource::{Resource, getrlimit};
 use prometheus_client::registry::Registry;
 use tokio::net::TcpListener;
@@ -15,11 +14,12 @@ use tokio_util::sync::CancellationToken;
 use tracing::{info, warn};
 
 use crate::auth::Anonymous;
-use crate::backend::{Clients, Credentials};
+use crate::backend::Clients;
 use crate::config::{Config, Source};
 use crate::control::Control;
 use crate::drain::{Draining, Phase};
 use crate::error::Error;
+use crate::manifest::Manifest;
 use crate::memory::Group;
 use crate::metrics::Metrics;
 use crate::serving::{Environment, Serving};
@@ -35,7 +35,7 @@ const LOOK: Duration = Duration::from_millis(50);
 /// How long the last bytes of the last answers may take once all is over.
 const LAST_BYTES: Duration = Duration::from_secs(2);
 /// A drain without values of its own, before a configuration is loaded.
-const DRAIN: (Duration, Duration) = (Duration::from_secs(60), Duration::from_secs(300));
+const DRAIN: (Duration, Duration) = (Duration::from_mins(1), Duration::from_mins(5));
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -76,7 +76,7 @@ pub struct Addresses {
 /// Why it does not start.
 pub async fn run(
     config: Config,
-    manifest: Option<ShardConfig>,
+    manifest: Option<Manifest>,
     log: LogLevel,
     endings: mpsc::Receiver<Ending>,
 ) -> Result<(), Error> {
@@ -85,11 +85,11 @@ pub async fn run(
 }
 
 impl Server {
-    /// Binds the ports and builds what needs no folder. `manifest` is the configuration a manifest says, where there is one.
+    /// Binds the ports and builds what needs no folder. `manifest` is what the file of [`Source::Manifest`] says.
     ///
     /// # Errors
     /// Why it does not start.
-    pub async fn bind(config: Config, manifest: Option<ShardConfig>, log: LogLevel) -> Result<Self, Error> {
+    pub async fn bind(config: Config, manifest: Option<Manifest>, log: LogLevel) -> Result<Self, Error> {
         let bind =
             |port, address| async move { listener::bind(address).await.map_err(|source| Error::Bind { port, address, source }) };
         let data = bind("data", config.listen).await?;
@@ -111,7 +111,8 @@ impl Server {
             loopback_origins: config.loopback_origins(),
         };
         // The keys of a shard come from its folder, before anything is served; until then these open and seal nothing.
-        let sessions = Sessions::new(random(), generated_ring()).map_err(Error::Keys)?;
+        let ring = manifest.as_ref().and_then(|manifest| manifest.keys.clone()).unwrap_or_else(generated_ring);
+        let sessions = Sessions::new(random(), ring).map_err(Error::Keys)?;
         let shard = Arc::new(Shard::new(Parts {
             sessions,
             authenticator: Box::new(Anonymous),
@@ -126,15 +127,8 @@ impl Server {
             let limit = reading.limit.unwrap_or(0);
             shard.guard.update(guard::Reading { working_set: reading.used, limit, ..guard::Reading::default() });
         }
-        if let Some(manifest) = manifest {
-            let credentials = match &config.source {
-                Source::Manifest { credentials: Some(folder), .. } => Credentials::load(folder).unwrap_or_else(|error| {
-                    warn!(%error, folder = %folder.display(), "credentials cannot be read: calls that need one will fail");
-                    Credentials::none()
-                }),
-                Source::Manifest { credentials: None, .. } | Source::Folders(_) => Credentials::none(),
-            };
-            let serving = Serving::build(&manifest, "manifest", &environment, Arc::new(credentials), &clients);
+        if let Some(Manifest { config, credentials, .. }) = manifest {
+            let serving = Serving::build(&config, "manifest", &environment, Arc::new(credentials), &clients);
             staging.stage(&shard, Arc::new(serving.map_err(Error::Catalog)?), Instant::now());
         }
         Ok(Self { config, shard, staging, clients, group, data, admin, control })

@@ -102,9 +102,9 @@ impl Shard {
     }
 
     /// Puts a configuration in force and tells the streams what changed.
-    pub fn serve(&self, serving: Arc<Serving>) {
+    pub fn serve(&self, serving: &Arc<Serving>) {
         self.log.set(&serving.log_level);
-        let before = self.serving.swap(Some(Arc::clone(&serving)));
+        let before = self.serving.swap(Some(Arc::clone(serving)));
         for event in before.iter().flat_map(|before| serving.changes(before)) {
             self.hub.notify(&event);
         }

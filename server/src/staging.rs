@@ -16,7 +16,7 @@ use crate::shard::Shard;
 /// Without an operator a staged configuration waits this long.
 const ALONE: Duration = Duration::from_secs(30);
 /// An operator that has not asked for this long is not there.
-const OPERATOR_GONE: Duration = Duration::from_secs(60);
+const OPERATOR_GONE: Duration = Duration::from_mins(1);
 
 /// The configurations of a shard that are not in force.
 #[derive(Debug, Default)]
@@ -61,7 +61,7 @@ impl Staging {
             None => {
                 inner.staged = None;
                 shard.guard.ready();
-                shard.serve(serving);
+                shard.serve(&serving);
                 info!(hash, "ready: the first configuration is in force");
             }
             Some(current) if current.snapshot.hash() == hash => inner.staged = None,
@@ -109,7 +109,7 @@ impl Inner {
         let clock = &self.clock;
         if let Some(staged) = self.staged.take_if(|staged| clock.is_due(staged.serving.snapshot.hash(), staged.since, now)) {
             info!(hash = staged.serving.snapshot.hash(), "a configuration is in force");
-            shard.serve(staged.serving);
+            shard.serve(&staged.serving);
         }
     }
 }

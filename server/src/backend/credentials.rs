@@ -31,6 +31,12 @@ impl Credentials {
         Ok(Self { folder: folder.to_owned(), values: ArcSwap::from_pointee(read(folder)?) })
     }
 
+    /// Credentials that are at hand: those of a manifest.
+    pub fn of(values: impl IntoIterator<Item = (CredentialFile, Vec<u8>)>) -> Self {
+        let values = values.into_iter().map(|(file, value)| (file.0, Secret(value.into()))).collect();
+        Self { folder: PathBuf::new(), values: ArcSwap::from_pointee(values) }
+    }
+
     /// No credentials at all.
     pub fn none() -> Self {
         Self { folder: PathBuf::new(), values: ArcSwap::default() }

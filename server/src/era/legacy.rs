@@ -212,7 +212,7 @@ async fn answer_request(
 fn session(shard: &Shard, principal: &Principal, headers: &HeaderMap, id: Option<&RawValue>) -> Result<Session, Reply> {
     let refused = |status, message: String| Reply::error(status, id, &ErrorObject::new(jsonrpc::INVALID_REQUEST, message));
     if let Some(version) = headers.get(VERSION_HEADER)
-        && !version.to_str().ok().and_then(Version::parse).is_some_and(|version| !version.is_modern())
+        && version.to_str().ok().and_then(Version::parse).is_none_or(Version::is_modern)
     {
         let spoken = Version::ALL.map(Version::name).join(", ");
         return Err(refused(400, format!("Unsupported MCP-Protocol-Version: this server speaks {spoken}")));

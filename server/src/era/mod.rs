@@ -132,6 +132,8 @@ pub struct Reply {
     pub session: Option<String>,
     /// When to try again, milliseconds: `Retry-After`.
     pub retry_after_ms: Option<u64>,
+    /// What credentials are asked for: `WWW-Authenticate`.
+    pub challenge: Option<String>,
 }
 
 /// What a reply carries.
@@ -148,7 +150,7 @@ pub enum Payload {
 impl Reply {
     /// A JSON reply.
     pub fn json(status: u16, body: Vec<u8>) -> Self {
-        Self { status, payload: Payload::Json(body), session: None, retry_after_ms: None }
+        Self { status, payload: Payload::Json(body), session: None, retry_after_ms: None, challenge: None }
     }
 
     /// An error reply.
@@ -158,7 +160,7 @@ impl Reply {
 
     /// No body.
     pub fn empty(status: u16) -> Self {
-        Self { status, payload: Payload::Empty, session: None, retry_after_ms: None }
+        Self { status, payload: Payload::Empty, session: None, retry_after_ms: None, challenge: None }
     }
 }
 

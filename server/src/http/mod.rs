@@ -78,7 +78,7 @@ where
     }
     let principal = match shard.authenticator.authenticate(headers) {
         Ok(principal) => principal,
-        Err(_) => return Reply::empty(401),
+        Err(unauthenticated) => return Reply { challenge: Some(unauthenticated.challenge), ..Reply::empty(401) },
     };
     if request.method == Method::POST {
         return post(shard, serving, principal, headers, body, in_flight).await;
@@ -221,14 +221,11 @@ fn response(
     if let Some(delay) = reply.retry_after_ms {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(delay.div_ceil(1000)));
     }
-    match status {
-        StatusCode::METHOD_NOT_ALLOWED => {
-            headers.insert(header::ALLOW, HeaderValue::from_static("POST, GET, DELETE, OPTIONS"));
-        }
-        StatusCode::UNAUTHORIZED => {
-            headers.insert(header::WWW_AUTHENTICATE, HeaderValue::from_static("Bearer"));
-        }
-        _ => {}
+    if let Some(challenge) = reply.challenge.and_then(|challenge| HeaderValue::try_from(challenge).ok()) {
+        headers.insert(header::WWW_AUTHENTICATE, challenge);
+    }
+    if status == StatusCode::METHOD_NOT_ALLOWED {
+        headers.insert(header::ALLOW, HeaderValue::from_static("POST, GET, DELETE, OPTIONS"));
     }
     if (closes || is_stream) && version < HttpVersion::HTTP_2 {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));

@@ -32,7 +32,7 @@ const TICKS: u32 = 16;
 const DRAIN_TICK: Duration = Duration::from_millis(100);
 
 /// All held streams of a shard. Cheap to clone.
-#[derive(Clone, Debug)]
+#[derive(Clone, Debug, Default)]
 pub struct Hub(Arc<Shared>);
 
 #[derive(Debug, Default)]
@@ -112,12 +112,6 @@ pub struct Counts {
     pub streams: usize,
     /// Bytes queued for them.
     pub queued_bytes: usize,
-}
-
-impl Default for Hub {
-    fn default() -> Self {
-        Self(Arc::default())
-    }
 }
 
 impl Hub {
@@ -234,21 +228,23 @@ impl Hub {
         let mut next_tick = Instant::now();
         let mut owed = 0;
         loop {
-            let ending = lock(&self.0.state).ending;
             tokio::select! {
                 () = tokio::time::sleep_until(next_tick) => {
                     self.keep_alive(turn);
                     turn = (turn + 1) % TICKS as usize;
                     next_tick = Instant::now() + (period() / TICKS).max(Duration::from_millis(1));
                 }
-                () = tokio::time::sleep(DRAIN_TICK), if ending.is_some() => {
-                    if let Some(until) = ending {
-                        owed = self.end_share(until, Instant::now(), owed);
-                    }
+                () = tokio::time::sleep(DRAIN_TICK), if self.ending().is_some() => {
+                    // Asked again: a drain that was undone a moment ago ends nothing.
+                    owed = self.ending().map_or(0, |until| self.end_share(until, Instant::now(), owed));
                 }
                 () = self.0.changed.notified() => {}
             }
         }
+    }
+
+    fn ending(&self) -> Option<Instant> {
+        lock(&self.0.state).ending
     }
 
     fn keep_alive(&self, turn: usize) {

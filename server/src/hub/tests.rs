@@ -26,7 +26,7 @@ fn hold(hub: &Hub, load: &Arc<Load>, kind: Kind) -> Pin<Box<Stream>> {
 async fn said(stream: &mut Pin<Box<Stream>>) -> String {
     let mut text = String::new();
     while let Poll::Ready(Some(bytes)) = poll_fn(|cx| Poll::Ready(stream.as_mut().poll_next(cx))).await {
-        text.push_str(&String::from_utf8(bytes.unwrap().to_vec()).unwrap());
+        text.push_str(std::str::from_utf8(&bytes.unwrap()).unwrap());
     }
     text
 }
@@ -109,7 +109,7 @@ async fn a_drain_ends_streams_evenly_with_the_completion_result() {
     let (hub, load) = (Hub::default(), Arc::new(Load::default()));
     let mut streams: Vec<_> = (0..50).map(|n| hold(&hub, &load, listen(&n.to_string(), tools()))).collect();
     let ticking = hub.clone();
-    let task = tokio::spawn(async move { ticking.run(|| Duration::from_secs(600)).await });
+    let task = tokio::spawn(async move { ticking.run(|| Duration::from_mins(10)).await });
     let start = Instant::now();
     hub.end_all(start + Duration::from_secs(10));
     let mut ended_at = Vec::new();
@@ -139,7 +139,7 @@ async fn a_drain_ends_streams_evenly_with_the_completion_result() {
 async fn a_stream_opened_while_draining_ends_in_the_window_and_a_cancel_keeps_the_rest() {
     let (hub, load) = (Hub::default(), Arc::new(Load::default()));
     let ticking = hub.clone();
-    let task = tokio::spawn(async move { ticking.run(|| Duration::from_secs(600)).await });
+    let task = tokio::spawn(async move { ticking.run(|| Duration::from_mins(10)).await });
     hub.end_all(Instant::now() + Duration::from_secs(1));
     tokio::time::sleep(Duration::from_millis(500)).await;
     let mut late = hold(&hub, &load, listen("1", tools()));

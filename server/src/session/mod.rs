@@ -110,7 +110,9 @@ impl Sessions {
         let place = (sealed.key_id(), sealed.incarnation());
         let (session, claims) = {
             let mut derived = lock(&keys.derived);
-            if !derived.contains_key(&place) {
+            if let Some(key) = derived.get(&place) {
+                sealed.open(key)?
+            } else {
                 let id = hex(&place.0);
                 let key = keys.ring.session.iter().find(|key| key.id == id).ok_or(TokenError::UnknownKey)?;
                 let key = Derived::new(&key.bytes().map_err(|_| TokenError::UnknownKey)?, place.1);
@@ -121,8 +123,6 @@ impl Sessions {
                 }
                 derived.insert(place, key);
                 opened
-            } else {
-                sealed.open(derived.get(&place).ok_or(TokenError::UnknownKey)?)?
             }
         };
         if now >= claims.expires {

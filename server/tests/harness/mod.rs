@@ -163,7 +163,7 @@ impl Running {
         let ended = tokio::spawn(server.run(endings));
         let running = Self { addresses, shard, folder, ring, ends, ended };
         if config.is_some() {
-            running.until("ready", |shard| shard.is_ready()).await;
+            running.until("ready", Shard::is_ready).await;
         }
         running
     }
@@ -297,14 +297,7 @@ impl Client {
     }
 
     async fn more(&mut self) -> bool {
-        let mut buffer = [0; 16 << 10];
-        match timeout(PATIENCE, self.socket.read(&mut buffer)).await.expect("bytes in time") {
-            Ok(0) | Err(_) => false,
-            Ok(n) => {
-                self.read.extend_from_slice(&buffer[..n]);
-                true
-            }
-        }
+        timeout(PATIENCE, self.socket.read_buf(&mut self.read)).await.expect("bytes in time").is_ok_and(|read| read > 0)
     }
 
     pub async fn post(&mut self, headers: &[(&str, &str)], body: &str) -> Answered {

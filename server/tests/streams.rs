@@ -1,0 +1,215 @@
+//! Held streams, catalog flips and the graceful end, over real sockets.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod harness;
+
+use std::time::Duration;
+
+use harness::{Client, Running, config, modern, post, publish, tool};
+use mcp_crds::control::Key;
+use mcp_server::Ending;
+use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
+use tokio::time::{Instant, timeout};
+
+async fn listen(server: &Running, filter: Value) -> (Client, String) {
+    let mut client = server.client().await;
+    let (headers, body) = modern("subscriptions/listen", json!({"notifications": filter}));
+    let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    client.socket.write_all(post(&headers, &body).as_bytes()).await.unwrap();
+    let head = client.head().await;
+    (client, head)
+}
+
+async fn session_stream(server: &Running) -> (Client, String) {
+    let mut client = server.client().await;
+    let (_, session) = client.initialize("2025-11-25").await;
+    let get = format!("GET /mcp HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\nmcp-session-id: {session}\r\n\r\n");
+    client.socket.write_all(get.as_bytes()).await.unwrap();
+    let head = client.head().await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+    (client, session)
+}
+
+/// The JSON-RPC messages of an event stream.
+fn messages(said: &str) -> Vec<Value> {
+    said.lines().filter_map(|line| line.strip_prefix("data: ")).map(|json| serde_json::from_str(json).unwrap()).collect()
+}
+
+#[tokio::test]
+async fn a_listen_stream_is_acknowledged_first_with_the_filter_that_is_honoured() {
+    let server = Running::start(&config()).await;
+    let (mut client, head) = listen(&server, json!({"toolsListChanged": true, "resourceSubscriptions": ["test://note"]})).await;
+    assert!(head.starts_with("HTTP/1.1 200"));
+    for line in ["content-type: text/event-stream", "x-accel-buffering: no", "connection: close"] {
+        assert!(head.contains(line), "{line} in {head}");
+    }
+    let first = messages(&client.until("acknowledged").await);
+    assert_eq!(first[0]["params"]["_meta"]["io.modelcontextprotocol/subscriptionId"], 1);
+    assert_eq!(first[0]["params"]["notifications"]["resourceSubscriptions"], json!(["test://note"]));
+    assert_eq!(server.load(&json!({})).await.streams, 1);
+}
+
+#[tokio::test]
+async fn a_flip_reaches_the_streams_that_asked_and_the_next_request() {
+    let server = Running::start(&config()).await;
+    let (mut tools, _) = listen(&server, json!({"toolsListChanged": true})).await;
+    let (mut note, _) = listen(&server, json!({"resourceSubscriptions": ["test://note"]})).await;
+    let (mut legacy, session) = session_stream(&server).await;
+    tools.until("acknowledged").await;
+    note.until("acknowledged").await;
+    let before = server.load(&json!({})).await;
+    let mut next = config();
+    next.catalog.tools.push(tool("part", "Bye, {name}."));
+    next.catalog.resources[0].contents = mcp_crds::catalog::Contents::Text("Another note.".to_owned());
+    let hash = publish(server.folder.path(), &next);
+    let deadline = Instant::now() + harness::PATIENCE;
+    loop {
+        let report = server.load(&json!({"serve": before.catalog_hash})).await;
+        assert_eq!(report.catalog_hash, before.catalog_hash, "nothing flips before the operator says so");
+        if report.catalog_staged == hash {
+            break;
+        }
+        assert!(Instant::now() < deadline);
+        tokio::task::yield_now().await;
+    }
+    assert_eq!(server.load(&json!({"serve": hash})).await.catalog_hash, hash);
+    assert!(messages(&tools.until("list_changed").await).iter().any(|m| m["method"] == "notifications/tools/list_changed"));
+    let updated = messages(&note.until("updated").await);
+    assert!(updated.iter().any(|m| m["params"]["uri"] == "test://note"));
+    assert!(!updated.iter().any(|m| m["method"] == "notifications/tools/list_changed"));
+    legacy.until("notifications/tools/list_changed").await;
+    let listed = server.client().await.legacy(&session, "tools/list", json!({})).await.json();
+    assert_eq!(listed["result"]["tools"].as_array().unwrap().len(), 2);
+}
+
+#[tokio::test]
+async fn a_broken_configuration_keeps_the_old_one_and_is_reported() {
+    let server = Running::start(&config()).await;
+    let serving = server.load(&json!({})).await.catalog_hash;
+    std::fs::write(server.folder.path().join("shard.json.gz"), b"nonsense").unwrap();
+    std::fs::write(server.folder.path().join("hash"), b"beef").unwrap();
+    let deadline = Instant::now() + harness::PATIENCE;
+    let report = loop {
+        let report = server.load(&json!({"serve": "beef"})).await;
+        if !report.catalog_error.is_empty() {
+            break report;
+        }
+        assert!(Instant::now() < deadline);
+        tokio::task::yield_now().await;
+    };
+    assert!(report.catalog_error.contains("does not unpack"), "{}", report.catalog_error);
+    assert_eq!((report.catalog_hash, report.catalog_staged.as_str()), (serving, ""));
+    assert_eq!(server.client().await.modern("tools/list", json!({})).await.status, 200);
+}
+
+#[tokio::test]
+async fn the_control_port_answers_only_the_holder_of_a_key_and_only_once() {
+    let server = Running::start(&config()).await;
+    let key = server.ring.signing_key().unwrap();
+    let nonce = "0123456789abcdef0123456789abcdef";
+    assert_eq!(server.control_signed("/load", &json!({}), nonce, key).await.status, 200);
+    let replayed = server.control_signed("/load", &json!({}), nonce, key).await;
+    assert_eq!((replayed.status, replayed.body.trim()), (401, "the request was sent before"));
+    let stranger = Key { id: key.id.clone(), ..Key::from_bytes(&[1; 32]) };
+    assert_eq!(server.control_signed("/drain", &json!({}), &"1".repeat(32), &stranger).await.status, 401);
+    let unsigned = "POST /load HTTP/1.1\r\nhost: x\r\ncontent-length: 0\r\n\r\n";
+    let mut client = Client::connect(server.addresses.control.unwrap()).await;
+    assert_eq!(client.exchange(unsigned.as_bytes()).await.status, 401);
+    assert!(!server.shard.drain.is_draining());
+}
+
+#[tokio::test]
+async fn the_load_report_counts_and_names_this_process() {
+    let server = Running::start(&config()).await;
+    let mut client = server.client().await;
+    client.modern("tools/list", json!({})).await;
+    let first = server.load(&json!({"membership_epoch": 4, "members": [{"name": "test-0", "address": "10.0.0.1"}]})).await;
+    assert_eq!((first.connections, first.streams, first.seq, first.membership_epoch), (1, 0, 1, 4));
+    assert_eq!(first.sealing_key_id, server.ring.sealing);
+    let second = server.load(&json!({"membership_epoch": 4})).await;
+    assert_eq!((second.seq, second.membership_epoch), (2, 4));
+    assert_eq!(second.incarnation, first.incarnation);
+    let metrics = server.admin("/metrics").await.body;
+    for series in ["mcp_connections 1", r#"mcp_requests_total{method="tools/list",version="2026-07-28",outcome="ok"} 1"#, "# EOF"]
+    {
+        assert!(metrics.contains(series), "{series} in {metrics}");
+    }
+}
+
+#[tokio::test]
+async fn a_signal_drains_streams_end_with_their_result_and_the_process_ends() {
+    let server = Running::start(&config()).await;
+    let (mut modern, _) = listen(&server, json!({"toolsListChanged": true})).await;
+    modern.until("acknowledged").await;
+    let (mut legacy, _) = session_stream(&server).await;
+    let mut open = server.client().await;
+    assert_eq!(open.modern("tools/list", json!({})).await.status, 200);
+    server.ends.send(Ending::Drain).await.unwrap();
+    server.until("draining", |shard| shard.drain.is_draining()).await;
+    let answered = server.client().await.modern("tools/list", json!({})).await;
+    assert_eq!((answered.status, answered.header("connection")), (200, Some("close")), "endpoints lag");
+    assert_eq!(server.admin("/readyz").await.status, 200, "ready to its end");
+    assert!(server.load(&json!({})).await.draining);
+    let result = messages(&modern.rest().await);
+    assert_eq!(result.last().unwrap()["id"], 1);
+    assert_eq!(result.last().unwrap()["result"]["resultType"], "complete");
+    assert!(!legacy.rest().await.contains("resultType"));
+    timeout(harness::PATIENCE, server.ended).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn after_the_lag_newcomers_get_503_and_old_connections_are_answered_a_last_time() {
+    let lag = Duration::from_millis(300);
+    let mut config = config();
+    config.drain = mcp_crds::shard::Drain { window_ms: 60_000, timeout_ms: 120_000 };
+    let server = Running::with_keys(Some(&config), mcp_server::session::generated_ring(), lag).await;
+    let (_held, _) = listen(&server, json!({})).await;
+    let mut old = server.client().await;
+    assert_eq!(old.modern("tools/list", json!({})).await.status, 200);
+    let drained = server.control("/drain", &json!({"window_ms": 60_000, "timeout_ms": 120_000})).await;
+    assert_eq!(drained.status, 200);
+    server.until("refusing", |shard| shard.drain.refuses()).await;
+    let refused = server.client().await.modern("tools/list", json!({})).await;
+    assert_eq!((refused.status, refused.header("connection")), (503, Some("close")));
+    assert!(refused.header("retry-after").is_some());
+    let last = old.modern("tools/list", json!({})).await;
+    assert_eq!((last.status, last.header("connection")), (200, Some("close")));
+    assert_eq!(server.control("/drain", &json!({"cancel": true})).await.status, 200);
+    assert_eq!(server.client().await.modern("tools/list", json!({})).await.status, 200);
+    assert!(!server.ended.is_finished());
+}
+
+#[tokio::test]
+async fn an_idle_process_ends_after_the_lag_and_not_after_the_window() {
+    let mut config = config();
+    config.drain = mcp_crds::shard::Drain { window_ms: 600_000, timeout_ms: 1_200_000 };
+    let server = Running::start(&config).await;
+    let start = Instant::now();
+    server.ends.send(Ending::Drain).await.unwrap();
+    timeout(harness::PATIENCE, server.ended).await.unwrap().unwrap();
+    assert!(start.elapsed() >= Duration::from_millis(200));
+}
+
+#[tokio::test]
+async fn a_client_that_goes_away_leaves_nothing_behind() {
+    let server = Running::start(&config()).await;
+    let (client, _) = listen(&server, json!({"toolsListChanged": true})).await;
+    let (legacy, _) = session_stream(&server).await;
+    server.until("held", |shard| shard.load.streams() == 2).await;
+    drop((client, legacy));
+    server.until("gone", |shard| shard.load.streams() == 0 && shard.load.connections() == 0).await;
+    assert_eq!(server.shard.hub.counts().streams, 0);
+}
+
+#[tokio::test]
+async fn quiet_streams_hear_comments() {
+    let mut chatty = config();
+    chatty.transport.keep_alive_period_ms = 50;
+    let server = Running::start(&chatty).await;
+    let (mut client, _) = listen(&server, json!({})).await;
+    client.until("acknowledged").await;
+    for _ in 0..3 {
+        client.until(":\n\n").await;
+    }
+}
