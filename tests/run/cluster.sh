@@ -50,7 +50,7 @@ announce() {
 
 install_operator() {
   say "installing the operator"
-  tests/run/render-operator | kube apply --server-side -f -
+  tests/run/render-operator | kube apply --server-side --force-conflicts -f -
   kube wait --for=condition=Established crd/mcpclusters.mcpcluster.dev --timeout=60s
   kube -n "$system_namespace" rollout status deployment/mcp-operator --timeout=180s
 }
