@@ -31,7 +31,7 @@ pub enum Error {
         object: Object,
     },
     /// An object of this name exists, and it is not ours.
-    #[error("{object} exists and does not belong to this McpCluster: delete or rename it, or rename the McpCluster")]
+    #[error("{object} exists and does not belong to this McpCluster")]
     NameConflict {
         /// The object.
         object: Object,
@@ -175,13 +175,19 @@ impl Error {
         }
     }
 
-    /// What a person reads in a condition: the API server's own sentence where there is one, ours otherwise.
+    /// What a person reads in a condition, after the object's name: the API server's own sentence where there is one, ours
+    /// otherwise.
     pub fn sentence(&self) -> String {
         match self {
             Self::Api { source, object, step } => match source.as_ref() {
                 kube::Error::Api(status) => status.message.clone(),
                 other => format!("could not {step} {object}: {other}"),
             },
+            Self::NameConflict { .. } => {
+                "it exists and does not belong to this McpCluster. Delete or rename it, or rename the McpCluster".to_owned()
+            }
+            Self::Timeout { .. } => "no answer from the API server in time".to_owned(),
+            Self::Malformed { problem, .. } => format!("it is malformed: {problem}"),
             other => crate::telemetry::chain(other),
         }
     }

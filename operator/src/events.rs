@@ -1,14 +1,27 @@
 //! Events, for `kubectl describe`: the same words as the conditions, and each thing said once.
 
-use k8s_openapi::api::core::v1::ObjectReference;
-use kube::runtime::events::{Event, EventType, Recorder, Reporter};
-use kube::{Client, Resource as _};
+use std::collections::HashMap;
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+use k8s_openapi::api::events::v1::Event;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{MicroTime, ObjectMeta};
+use kube::api::{Patch, PatchParams, PostParams};
+use kube::{Api, Client, Resource as _};
 use mcp_crds::McpCluster;
+use serde_json::json;
+use tokio::time::timeout;
 
 use crate::names;
+use crate::stages::elapsed;
 
 /// Longest note the API server takes, bytes.
 const LONGEST_NOTE: usize = 1024;
+/// After this long the same event is a new one.
+const SERIES_ENDS: Duration = Duration::from_mins(10);
+/// For one event to be written.
+const PATIENCE: Duration = Duration::from_secs(5);
 
 /// Something a person would want to find afterwards.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -35,15 +48,28 @@ impl News {
     }
 }
 
-/// Publishes events.
+/// Publishes events. Two that say the same within some minutes are one, counted: `(x2 over 5m)`.
 #[derive(Clone)]
 pub struct Events {
-    recorder: Recorder,
+    client: Client,
+    identity: String,
+    told: Arc<Mutex<HashMap<Key, Told>>>,
+}
+
+/// What makes two events the same: about whom, the reason and the note.
+type Key = (String, String, String);
+
+/// An event that was written.
+#[derive(Clone, Debug)]
+struct Told {
+    object: String,
+    count: i32,
+    last: Timestamp,
 }
 
 impl std::fmt::Debug for Events {
     fn fmt(&self, f: &mut std::fmt::Formatter<'_>) -> std::fmt::Result {
-        f.debug_struct("Events").finish_non_exhaustive()
+        f.debug_struct("Events").field("identity", &self.identity).finish_non_exhaustive()
     }
 }
 
@@ -53,29 +79,71 @@ impl Events {
     /// # RBAC
     /// create, patch on events.events.k8s.io.
     pub fn new(client: Client, identity: &str) -> Self {
-        let reporter = Reporter { controller: names::EVENT_REPORTER.to_owned(), instance: Some(identity.to_owned()) };
-        Self { recorder: Recorder::new(client, reporter) }
+        Self { client, identity: identity.to_owned(), told: Arc::default() }
     }
 
     /// Publishes all of them. An event that cannot be written is logged: nothing waits for it.
     pub async fn publish(&self, cluster: &McpCluster, news: &[News]) {
-        let about: ObjectReference = cluster.object_ref(&());
-        for News { warning, reason, action, note } in news {
-            tracing::info!(reason, action, note, warning, "event");
-            let event = Event {
-                type_: if *warning { EventType::Warning } else { EventType::Normal },
-                reason: reason.clone(),
-                note: (!note.is_empty()).then(|| shorten(note)),
-                action: (*action).to_owned(),
-                secondary: None,
-            };
-            let published = tokio::time::timeout(std::time::Duration::from_secs(5), self.recorder.publish(&event, &about)).await;
-            match published {
+        let api: Api<Event> = Api::namespaced(self.client.clone(), cluster.metadata.namespace.as_deref().unwrap_or_default());
+        for news in news {
+            tracing::info!(reason = news.reason, action = news.action, note = news.note, warning = news.warning, "event");
+            match timeout(PATIENCE, self.write(&api, cluster, news, Timestamp::now())).await {
                 Ok(Ok(())) => {}
                 Ok(Err(error)) => tracing::warn!(error = %crate::telemetry::chain(&error), "event not written"),
                 Err(_) => tracing::warn!("event not written in time"),
             }
         }
+    }
+
+    async fn write(&self, api: &Api<Event>, cluster: &McpCluster, news: &News, now: Timestamp) -> kube::Result<()> {
+        let uid = cluster.metadata.uid.clone().unwrap_or_default();
+        let key = (uid, news.reason.clone(), news.note.clone());
+        if let Some(told) = self.again(&key, now) {
+            let series = json!({"series": {"count": told.count, "lastObservedTime": MicroTime(now)}});
+            match api.patch(&told.object, &PatchParams::default(), &Patch::Merge(series)).await {
+                // It has expired: events live for an hour only.
+                Err(kube::Error::Api(status)) if status.is_not_found() => {}
+                other => return other.map(drop),
+            }
+        }
+        let event = event(cluster, news, &self.identity, now);
+        let object = event.metadata.name.clone().unwrap_or_default();
+        api.create(&PostParams::default(), &event).await?;
+        self.lock().insert(key, Told { object, count: 1, last: now });
+        Ok(())
+    }
+
+    /// The event that said so lately, counted once more.
+    fn again(&self, key: &Key, now: Timestamp) -> Option<Told> {
+        let mut told = self.lock();
+        told.retain(|_, told| elapsed(told.last, now) < SERIES_ENDS);
+        let told = told.get_mut(key)?;
+        told.count = told.count.saturating_add(1);
+        told.last = now;
+        Some(told.clone())
+    }
+
+    fn lock(&self) -> MutexGuard<'_, HashMap<Key, Told>> {
+        self.told.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+fn event(cluster: &McpCluster, news: &News, identity: &str, now: Timestamp) -> Event {
+    Event {
+        metadata: ObjectMeta {
+            name: Some(format!("{}.{:x}", cluster.metadata.name.as_deref().unwrap_or_default(), now.as_nanosecond())),
+            namespace: cluster.metadata.namespace.clone(),
+            ..ObjectMeta::default()
+        },
+        action: Some(news.action.to_owned()),
+        event_time: Some(MicroTime(now)),
+        note: (!news.note.is_empty()).then(|| shorten(&news.note)),
+        reason: Some(news.reason.clone()),
+        regarding: Some(cluster.object_ref(&())),
+        reporting_controller: Some(names::EVENT_REPORTER.to_owned()),
+        reporting_instance: Some(identity.to_owned()),
+        type_: Some(if news.warning { "Warning" } else { "Normal" }.to_owned()),
+        ..Event::default()
     }
 }
 

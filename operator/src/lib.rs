@@ -4,12 +4,12 @@
 //! main → controller → reconcile:
 //!     observe   stores, scrapes, references          → Observed
 //!     decide    scale                                → Decision
-//!     build     desired (objects), rollout (pods)    → Desired
+//!     build     desired (objects), rollout, placement → what to write
 //!     apply     server-side apply, POST, drain calls → Applied
 //!     summarize status                               → McpClusterStatus, patched when a person would care
 //! ```
 //!
-//! Judgement is pure (`scale`, `rollout`, `desired`, `flip`, `status`): no client, no clock, no randomness. The edge
+//! Judgement is pure (`scale`, `rollout`, `placement`, `desired`, `flip`, `status`): no client, no clock, no randomness. The edge
 //! (`observe`, `apply`, `shards`, `references`, `events`) moves bytes and judges nothing. Only `reconcile` knows the order.
 //! The operator never writes `.spec`, never lists or watches Secrets, and keeps no state that a new process would miss.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]

@@ -13,6 +13,7 @@ use mcp_crds::control::KeyRing;
 use mcp_crds::load::Member;
 
 use crate::flip::Flip;
+use crate::placement::Flips;
 use crate::scale::History;
 use crate::stages::{CatalogOutcome, Failure, Received};
 
@@ -34,6 +35,8 @@ pub struct Memory {
     pub watching_since: Timestamp,
     /// Of the autoscaler.
     pub history: Option<History>,
+    /// When placement was changed.
+    pub flips: Flips,
     /// The keys, and when they were last read.
     pub keys: Option<(Arc<KeyRing>, Timestamp)>,
     /// The last report of each pod, by uid.
@@ -121,6 +124,7 @@ impl Memory {
         Self {
             watching_since: now,
             history: None,
+            flips: Flips::default(),
             keys: None,
             reports: HashMap::new(),
             catalog: CatalogMemory::default(),

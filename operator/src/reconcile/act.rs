@@ -20,7 +20,8 @@ use crate::error::{Error, Object, Result};
 use crate::events::News;
 use crate::names;
 use crate::stages::{
-    Applied, DeleteReason, DeleteStep, DrainReason, DrainStep, Failure, FailureReason, ObservedShard, PodRef, elapsed,
+    Applied, DeleteReason, DeleteStep, DrainReason, DrainStep, Failure, FailureReason, ObservedShard, PlacementStep, PodRef,
+    elapsed,
 };
 
 /// Pods that are written at one time, for one cluster.
@@ -108,6 +109,7 @@ impl Context {
         self.sync(writer, cluster, judged, turn).await;
         self.cancel(writer, cluster, judged, keys.as_deref(), turn).await;
         self.drain(writer, cluster, judged, keys.as_deref(), turn, now).await;
+        self.place(writer, cluster, judged, turn).await;
         self.delete(writer, cluster, judged, turn).await;
     }
 
@@ -281,6 +283,21 @@ impl Context {
             Err(error) => {
                 tracing::info!(shard = %pod.name, error = %crate::telemetry::chain(&error), "order not taken");
                 false
+            }
+        }
+    }
+
+    /// Takes shards out of the client Service, or back in. Fencing cuts no stream.
+    async fn place(&self, writer: &Writer, cluster: &McpCluster, judged: &Judged, turn: &mut Turn) {
+        let handled = |pod: &PodRef| {
+            let plan = &judged.plan;
+            plan.cancel.contains(pod) || plan.drain.iter().any(|step| !step.marked && step.pod == *pod)
+        };
+        for PlacementStep { pod, placed } in judged.placement.iter().filter(|step| !handled(&step.pod)) {
+            let labels = [(names::LABEL_PLACED, Some(if *placed { names::PLACED } else { names::NOT_PLACED }))];
+            let write = writer.label_pod(pod, &labels, &[]);
+            if turn.attempt(self, cluster, &Object::of::<Pod>(&pod.name), write).await.is_some() {
+                tracing::info!(shard = %pod.name, placed, "placement changed");
             }
         }
     }

@@ -22,7 +22,9 @@ use crate::references;
 use crate::stages::{CatalogOutcome, CatalogRefusal, CompiledCounts, elapsed};
 
 /// How often the users' Secrets are read again: they are never watched.
-pub(super) const SECRETS_INTERVAL: Duration = Duration::from_secs(60);
+const SECRETS_INTERVAL: Duration = Duration::from_secs(60);
+/// How often a missing one is looked for: somebody is about to create it.
+const MISSING_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Context {
     /// Brings the compiled catalog and the copied credentials up to date.
@@ -65,7 +67,7 @@ impl Context {
             memory.compiled_for = Some(input);
             fresh = true;
         }
-        let due = memory.secrets_read.is_none_or(|read| elapsed(read, now) >= SECRETS_INTERVAL);
+        let due = secrets_due(memory, now);
         let (Some(compiled), true) = (memory.compiled.clone(), fresh || due) else { return Ok(()) };
         if matches!(memory.outcome, CatalogOutcome::Refused { reason, .. } if reason != CatalogRefusal::SecretMissing) {
             return Ok(());
@@ -144,6 +146,14 @@ impl Context {
         self.remember(cluster, |memory| memory.catalog.published = Some(published.clone()));
         published
     }
+}
+
+/// Whether the users' Secrets are to be read again.
+pub(super) fn secrets_due(memory: &CatalogMemory, now: Timestamp) -> bool {
+    let missing = matches!(memory.outcome, CatalogOutcome::Refused { reason: CatalogRefusal::SecretMissing, .. });
+    let needed = missing || memory.compiled.as_ref().is_some_and(|compiled| !compiled.credentials.is_empty());
+    let interval = if missing { MISSING_INTERVAL } else { SECRETS_INTERVAL };
+    needed && memory.secrets_read.is_none_or(|read| elapsed(read, now) >= interval)
 }
 
 /// The hash in the live ConfigMap, when it is ours.

@@ -24,10 +24,11 @@ use crate::events::Events;
 use crate::memory::{Memories, Memory, backoff};
 use crate::metrics::{self, Metrics};
 use crate::observe::{Scraper, Stores};
+use crate::placement::{self, Flips};
 use crate::rollout;
 use crate::scale::{self, History, Policy};
 use crate::shards::Shards;
-use crate::stages::{Applied, Decision, Observed, ObservedShard, Plan};
+use crate::stages::{Applied, Decision, Observed, ObservedShard, PlacementStep, Plan};
 use crate::status;
 
 /// A pass that nothing asked for: what watches might have missed is found after this long.
@@ -66,6 +67,8 @@ pub(crate) struct Judged {
     pub(crate) decision: Decision,
     pub(crate) history: History,
     pub(crate) plan: Plan,
+    pub(crate) placement: Vec<PlacementStep>,
+    pub(crate) flips: Flips,
 }
 
 /// One pass.
@@ -127,6 +130,7 @@ impl Context {
         let judged = self.judge(cluster, now);
         self.remember(cluster, |memory| memory.history = Some(judged.history.clone()));
         if !cluster.spec.paused {
+            self.remember(cluster, |memory| memory.flips = judged.flips.clone());
             self.act(&writer, cluster, &judged, &mut turn, now).await;
         }
         let applied = turn.finish(self, cluster);
@@ -146,11 +150,12 @@ impl Context {
         let rendered = pod::template(cluster, &image);
         let mut observed = self.observed(cluster, image, now);
         observed.template_hash.clone_from(&rendered.hash);
-        let known = self.remember(cluster, |memory| memory.history.clone());
+        let (known, flips) = self.remember(cluster, |memory| (memory.history.clone(), memory.flips.clone()));
         let history = known.unwrap_or_else(|| History::restore(cluster.status.as_ref(), now));
         let (decision, history) = scale::decide(&Policy::of(&cluster.spec), &observed, &history, now);
         let plan = rollout::plan(&observed, &decision, now);
-        Judged { observed, rendered, decision, history, plan }
+        let (placement, flips) = placement::place(&observed, &decision, &flips, now);
+        Judged { observed, rendered, decision, history, plan, placement, flips }
     }
 
     fn observed(&self, cluster: &Arc<McpCluster>, image: String, now: Timestamp) -> Observed {
@@ -216,7 +221,10 @@ impl Context {
         if status::worth_patching(before.as_ref(), &after, written_at, now) {
             writer.patch_status(desired::name_of(cluster), &after).await?;
             tracing::debug!(difference = first_difference(before.as_ref(), &after), "status written");
-            news.extend(news::of_status(before.as_ref(), &after));
+            let summary = news::of_status(before.as_ref(), &after);
+            // A refusal that the summary tells is not told twice.
+            news.retain(|one| summary.iter().all(|other| other.reason != one.reason || other.note != one.note));
+            news.extend(summary);
             self.remember(cluster, |memory| memory.status = Some((after, now)));
         }
         self.events.publish(cluster, &news).await;

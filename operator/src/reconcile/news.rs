@@ -25,7 +25,8 @@ pub(super) fn of_status(before: Option<&McpClusterStatus>, after: &McpClusterSta
             } else {
                 // A shard that starts is no warning before one was there.
                 let starting = new.reason == "NoShardReady" && old.is_none_or(|old| old.status != "True");
-                (!starting).then(|| News::warning(&new.reason, "Summarize", new.message.clone()))
+                let news = if new.reason == "RollingOut" { News::normal } else { News::warning };
+                (!starting).then(|| news(&new.reason, "Summarize", new.message.clone()))
             }
         })
         .collect();

@@ -8,14 +8,14 @@ use jiff::Timestamp;
 use mcp_crds::McpCluster;
 use mcp_crds::load::{LoadRequest, Member};
 
-use super::catalog::SECRETS_INTERVAL;
+use super::catalog::secrets_due;
 use super::keys::KEYS_INTERVAL;
 use super::{Context, Judged};
 use crate::desired;
 use crate::flip::{Flip, Seen, flip};
 use crate::metrics::{Cluster, ClusterState};
 use crate::observe::Target;
-use crate::stages::{Applied, CatalogOutcome, CatalogRefusal, ObservedShard, Phase, Received, ShardState, elapsed};
+use crate::stages::{Applied, ObservedShard, Phase, Received, ShardState, elapsed};
 use crate::status;
 
 impl Context {
@@ -91,7 +91,10 @@ impl Context {
                 woken.push(cluster.clone());
             } else {
                 // Nothing follows from it but what is remembered: windows and rates go on.
-                self.remember(cluster, |memory| memory.history = Some(judged.history));
+                self.remember(cluster, |memory| {
+                    memory.history = Some(judged.history);
+                    memory.flips = judged.flips;
+                });
             }
         }
         (woken, flipping)
@@ -120,16 +123,14 @@ impl Context {
     /// Whether a pass would do anything.
     fn wants_a_pass(&self, cluster: &McpCluster, judged: &Judged, now: Timestamp) -> bool {
         let (never, due, failures) = self.remember(cluster, |memory| {
-            let catalog = &memory.catalog;
-            let refused = matches!(catalog.outcome, CatalogOutcome::Refused { reason: CatalogRefusal::SecretMissing, .. });
-            let needs_secrets = refused || catalog.compiled.as_ref().is_some_and(|compiled| !compiled.credentials.is_empty());
-            let secrets = needs_secrets && catalog.secrets_read.is_none_or(|read| elapsed(read, now) >= SECRETS_INTERVAL);
+            let secrets = secrets_due(&memory.catalog, now);
             let keys = memory.keys.as_ref().is_none_or(|(_, read)| elapsed(*read, now) >= KEYS_INTERVAL);
             let retry = memory.refused.values().any(|refused| refused.due <= now);
             let failures = memory.refused.values().map(|refused| refused.failure.clone()).collect();
             (memory.history.is_none(), secrets || keys || retry, failures)
         });
-        if never || (due && !cluster.spec.paused) || !judged.plan.is_empty() {
+        let work = due || !judged.plan.is_empty() || !judged.placement.is_empty();
+        if never || (work && !cluster.spec.paused) {
             return true;
         }
         let applied = Applied { published: judged.observed.published.clone(), failures };
