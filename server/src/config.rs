@@ -42,7 +42,8 @@ pub struct Flags {
     #[arg(long, value_name = "ADDR", env = "MCP_LISTEN")]
     pub listen: Option<String>,
 
-    /// Where /livez, /readyz and /metrics are. Default: port 9090 beside --listen.
+    /// Where /livez, /readyz and /metrics are. Default: port 9090, on 127.0.0.1 with --manifest,
+    /// else on the address of --listen.
     #[arg(long, value_name = "ADDR", env = "MCP_ADMIN_LISTEN")]
     pub admin_listen: Option<String>,
 

@@ -11,6 +11,7 @@ pub struct Load {
     connections: AtomicU64,
     streams: AtomicU64,
     in_flight: AtomicU64,
+    orphans: AtomicU64,
     body_bytes: AtomicU64,
     shed: AtomicU64,
     rejected: [AtomicU64; Refused::ALL.len()],
@@ -28,6 +29,10 @@ pub struct HeldStream(Arc<Load>);
 /// A request being answered, until dropped.
 #[derive(Debug)]
 pub struct InFlight(Arc<Load>);
+
+/// A request whose client went away, until dropped.
+#[derive(Debug)]
+pub struct Orphan(Arc<Load>);
 
 /// Bytes of bodies reserved, until dropped.
 #[derive(Debug)]
@@ -50,6 +55,11 @@ impl Load {
     /// Counts a request, unless `cap` are being answered.
     pub fn request(self: &Arc<Self>, cap: u64) -> Option<InFlight> {
         take(&self.in_flight, 1, cap).then(|| InFlight(Arc::clone(self)))
+    }
+
+    /// Counts a request whose client went away, unless `cap` run on already.
+    pub fn orphan(self: &Arc<Self>, cap: u64) -> Option<Orphan> {
+        take(&self.orphans, 1, cap).then(|| Orphan(Arc::clone(self)))
     }
 
     /// Reserves nothing yet; [`BodyBytes::grow`] does.
@@ -83,6 +93,11 @@ impl Load {
     /// Requests being answered.
     pub fn in_flight(&self) -> u64 {
         self.in_flight.load(Relaxed)
+    }
+
+    /// Requests whose client went away.
+    pub fn orphans(&self) -> u64 {
+        self.orphans.load(Relaxed)
     }
 
     /// Bytes of bodies reserved.
@@ -148,6 +163,12 @@ impl Drop for HeldStream {
 impl Drop for InFlight {
     fn drop(&mut self) {
         self.0.in_flight.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Drop for Orphan {
+    fn drop(&mut self) {
+        self.0.orphans.fetch_sub(1, Relaxed);
     }
 }
 

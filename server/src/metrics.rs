@@ -34,6 +34,7 @@ struct Gauges {
     streams: Gauge,
     stream_backlog: Gauge,
     in_flight: Gauge,
+    orphans: Gauge,
     body_bytes: Gauge,
     hard_cap: Gauge,
     draining: Gauge,
@@ -85,6 +86,7 @@ impl Metrics {
         registry.register("mcp_streams", "Held event streams", gauges.streams.clone());
         registry.register("mcp_stream_backlog_bytes", "Bytes queued for held streams", gauges.stream_backlog.clone());
         registry.register("mcp_requests_in_flight", "Requests being answered", gauges.in_flight.clone());
+        registry.register("mcp_requests_orphaned", "Legacy requests that run on without their client", gauges.orphans.clone());
         registry.register("mcp_request_body_bytes", "Bytes of bodies reserved", gauges.body_bytes.clone());
         registry.register("mcp_connections_hard_cap", "Connections this shard can hold", gauges.hard_cap.clone());
         registry.register("mcp_draining", "1 while the shard drains", gauges.draining.clone());
@@ -117,6 +119,7 @@ impl Metrics {
         gauge(&gauges.streams, load.streams());
         gauge(&gauges.stream_backlog, shard.hub.counts().queued_bytes as u64);
         gauge(&gauges.in_flight, load.in_flight());
+        gauge(&gauges.orphans, load.orphans());
         gauge(&gauges.body_bytes, load.body_bytes());
         gauge(&gauges.hard_cap, shard.hard_cap());
         gauge(&gauges.draining, u64::from(shard.drain.is_draining()));

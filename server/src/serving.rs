@@ -11,6 +11,7 @@ use serde::Serialize;
 
 use crate::backend::{Clients, Credentials};
 use crate::catalog::{BuildError, Snapshot};
+use crate::era::mirror::Mirrored;
 use crate::limits::Limits;
 use crate::mcp::subscriptions::Event;
 
@@ -29,6 +30,8 @@ pub struct Serving {
     pub snapshot: Snapshot,
     /// MCP `Implementation`, encoded.
     pub server_info: Arc<str>,
+    /// Tool parameters that are mirrored in headers.
+    pub mirrored: Mirrored,
     contents: Contents,
 }
 
@@ -94,6 +97,7 @@ impl Serving {
             log_level: config.logging.level.clone(),
             snapshot,
             server_info,
+            mirrored: Mirrored::of(&config.catalog.tools),
             contents: Contents::of(&config.catalog),
         })
     }

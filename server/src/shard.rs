@@ -96,6 +96,21 @@ impl Shard {
         }
     }
 
+    /// A shard on its own, for tests of its parts.
+    #[cfg(test)]
+    pub(crate) fn test() -> Self {
+        use crate::session::{generated_ring, random};
+        Self::new(Parts {
+            sessions: Sessions::new(random(), generated_ring()).unwrap(),
+            authenticator: Box::new(crate::auth::Anonymous),
+            metrics: Metrics::new(prometheus_client::registry::Registry::default()),
+            environment: Environment { open_files: 1024, memory_limit: 0, loopback_origins: false },
+            standalone: true,
+            lag: crate::drain::ENDPOINT_LAG,
+            log: LogLevel::default(),
+        })
+    }
+
     /// What is in force.
     pub fn serving(&self) -> Option<Arc<Serving>> {
         self.serving.load_full()

@@ -1,5 +1,6 @@
 //! The log: text or JSON lines on standard error, its level changed while running.
 
+use std::io::IsTerminal as _;
 use std::sync::Arc;
 
 use tracing::level_filters::LevelFilter;
@@ -22,7 +23,9 @@ pub fn init(json: bool, level: &str) -> Result<LogLevel, TryInitError> {
     if json {
         registry.with(fmt::layer().json().flatten_event(true).with_writer(std::io::stderr)).try_init()?;
     } else {
-        registry.with(fmt::layer().with_target(false).with_writer(std::io::stderr)).try_init()?;
+        registry
+            .with(fmt::layer().with_target(false).with_ansi(std::io::stderr().is_terminal()).with_writer(std::io::stderr))
+            .try_init()?;
     }
     Ok(LogLevel(Some(Arc::new(handle))))
 }

@@ -197,3 +197,92 @@ async fn where_other_shards_would_go_on_serving_it_a_session_is_not_ended() {
     assert_eq!(client.exchange(delete.as_bytes()).await.status, 405);
     assert_eq!(client.legacy(&session, "ping", json!({})).await.status, 200);
 }
+
+/// A configuration with a tool that a REST API answers: one that accepts, tells the test, and waits for its word.
+async fn slow() -> (mcp_crds::shard::ShardConfig, tokio::net::TcpListener) {
+    let upstream = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut config = config();
+    config.catalog.tools[0].answer = mcp_crds::catalog::Answer::Http(mcp_crds::catalog::CompiledHttp {
+        backend: None,
+        method: mcp_crds::catalog::Method::Get,
+        url: format!("http://{}/slow", upstream.local_addr().unwrap()),
+        headers: vec![],
+        body: None,
+        select: None,
+        text: None,
+        max_size: 1024,
+        timeout_ms: 20_000,
+    });
+    config.limits.request_timeout_ms = 20_000;
+    (config, upstream)
+}
+
+/// The call of a REST API arrives; what is left of it is returned.
+async fn arrives(upstream: &tokio::net::TcpListener) -> tokio::net::TcpStream {
+    use tokio::io::AsyncReadExt as _;
+    let (mut call, _) = upstream.accept().await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        assert!(call.read_buf(&mut head).await.unwrap() > 0);
+    }
+    call
+}
+
+#[tokio::test]
+async fn a_modern_call_ends_with_its_connection() {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    let (config, upstream) = slow().await;
+    let server = Running::start(&config).await;
+    let mut client = server.client().await;
+    let (headers, body) = modern("tools/call", json!({"name": "greet"}));
+    let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    client.socket.write_all(harness::post(&headers, &body).as_bytes()).await.unwrap();
+    let mut call = arrives(&upstream).await;
+    drop(client);
+    assert_eq!(call.read(&mut [0; 8]).await.unwrap_or(0), 0, "the call upstream is cancelled");
+    server.until("idle", |shard| shard.load.in_flight() == 0).await;
+}
+
+#[tokio::test]
+async fn a_legacy_call_runs_on_when_its_connection_goes() {
+    use tokio::io::AsyncWriteExt as _;
+    let (config, upstream) = slow().await;
+    let server = Running::start(&config).await;
+    let mut client = server.client().await;
+    let (_, session) = client.initialize("2025-11-25").await;
+    let body = json!({"jsonrpc": "2.0", "id": 1, "method": "tools/call", "params": {"name": "greet"}}).to_string();
+    client.socket.write_all(harness::post(&[("mcp-session-id", &session)], &body).as_bytes()).await.unwrap();
+    let mut call = arrives(&upstream).await;
+    drop(client);
+    server.until("orphaned", |shard| shard.load.orphans() == 1).await;
+    call.write_all(b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+    server.until("done", |shard| shard.load.orphans() == 0 && shard.load.in_flight() == 0).await;
+}
+
+#[tokio::test]
+async fn a_call_that_takes_too_long_is_told_so() {
+    let (mut config, upstream) = slow().await;
+    config.limits.request_timeout_ms = 300;
+    let server = Running::start(&config).await;
+    let mut client = server.client().await;
+    let (called, _call) = tokio::join!(client.modern("tools/call", json!({"name": "greet"})), arrives(&upstream));
+    let told = called.json();
+    assert!(told["result"]["isError"] == true || told["error"]["code"] == -32603, "{told}");
+    assert_eq!(client.modern("tools/list", json!({})).await.status, 200);
+}
+
+#[tokio::test]
+async fn mirrored_parameters_are_compared_with_their_headers() {
+    let mut config = config();
+    config.catalog.tools[0].definition.input_schema =
+        json!({"type": "object", "properties": {"name": {"type": "string", "x-mcp-header": "Who"}}});
+    let server = Running::start(&config).await;
+    let mut client = server.client().await;
+    let (headers, body) = modern("tools/call", json!({"name": "greet", "arguments": {"name": "Ada"}}));
+    let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let with = |value: &'static str| [headers.clone(), vec![("mcp-param-who", value)]].concat();
+    assert_eq!(client.post(&with("Ada"), &body).await.status, 200);
+    for refused in [client.post(&headers, &body).await, client.post(&with("Eve"), &body).await] {
+        assert_eq!((refused.status, refused.error_code()), (400, -32020));
+    }
+}

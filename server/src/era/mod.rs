@@ -6,6 +6,7 @@
 //! ```
 
 pub mod legacy;
+pub mod mirror;
 pub mod modern;
 mod wire;
 

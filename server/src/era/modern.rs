@@ -1,16 +1,14 @@
 //! 2026-07-28: every request carries its version and capabilities, in `_meta` and mirrored in headers
 //! (`basic/index` §_meta; `basic/transports/streamable-http` §Request Metadata, §Server Validation).
 
-use std::borrow::Cow;
 use std::sync::Arc;
 
-use base64::Engine as _;
-use base64::engine::general_purpose::STANDARD as BASE64;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use mcp_crds::catalog::CacheScope;
-use serde_json::json;
+use serde_json::{Value, json};
 use tokio::time::{Instant, timeout_at};
 
+use super::mirror::{decode, single};
 use super::{Era, Payload, Reply, VERSION_HEADER, Version, accepts, wire};
 use crate::auth::Principal;
 use crate::dispatch::{Call, Caller, Method, Outcome, dispatch};
@@ -74,8 +72,8 @@ async fn answer_request(
     request: &Request<'_>,
 ) -> Result<Reply, Refusal> {
     let params = &request.params;
-    let (version, capabilities) = metadata(params)?;
-    matches_headers(headers, version, request)?;
+    let (version, capabilities) = metadata(headers, params)?;
+    matches_headers(headers, serving, request)?;
     let method = Method::parse(&request.method, Era::Modern).ok_or_else(|| refusal(&Fault::MethodNotFound))?;
     let timer = shard.metrics.request(method, version);
     let caller = Caller { principal, version, capabilities, session: None };
@@ -131,8 +129,8 @@ fn refusal(fault: &Fault) -> Refusal {
     Refusal { status, error: wire::error(fault, Era::Modern) }
 }
 
-/// The required metadata, then the version.
-fn metadata(params: &Params<'_>) -> Result<(Version, ClientCapabilities), Refusal> {
+/// The required metadata; then whether the header says the same version; then whether it is spoken here.
+fn metadata(headers: &HeaderMap, params: &Params<'_>) -> Result<(Version, ClientCapabilities), Refusal> {
     let malformed = |what: &str| Refusal {
         status: 400,
         error: ErrorObject::new(
@@ -146,29 +144,35 @@ fn metadata(params: &Params<'_>) -> Result<(Version, ClientCapabilities), Refusa
     if params.meta(META_LOG_LEVEL).is_some_and(|raw| serde_json::from_str::<LoggingLevel>(raw.get()).is_err()) {
         return Err(malformed(META_LOG_LEVEL));
     }
-    match Version::parse(&name).filter(|version| version.is_modern()) {
-        Some(version) => Ok((version, capabilities)),
-        None => Err(Refusal {
-            status: 400,
-            error: ErrorObject::new(UNSUPPORTED_VERSION, "Unsupported protocol version").with_data(json!({
-                "supported": Version::ALL.map(Version::name),
-                "requested": name,
-            })),
-        }),
+    let sent = single(headers, &HeaderName::from_static(VERSION_HEADER)).map_err(mismatch)?;
+    let version = Version::parse(&name).filter(|version| version.is_modern());
+    if let Some(sent) = &sent
+        && *sent != name
+    {
+        return Err(differs("MCP-Protocol-Version", sent, &name));
     }
+    let version = version.ok_or_else(|| Refusal {
+        status: 400,
+        error: ErrorObject::new(UNSUPPORTED_VERSION, "Unsupported protocol version").with_data(json!({
+            "supported": Version::ALL.map(Version::name),
+            "requested": name,
+        })),
+    })?;
+    if sent.is_none() {
+        return Err(missing("MCP-Protocol-Version"));
+    }
+    Ok((version, capabilities))
 }
 
-/// The headers mirror the body (§Server Validation).
-fn matches_headers(headers: &HeaderMap, version: Version, request: &Request<'_>) -> Result<(), Refusal> {
-    let mismatch = |message: String| Refusal { status: 400, error: ErrorObject::new(HEADER_MISMATCH, message) };
-    let header = |name: &'static str| single(headers, name).map_err(mismatch);
-    let same = |name: &str, sent: Option<Cow<'_, str>>, body: &str| match sent {
-        None => Err(mismatch(format!("Header mismatch: {name} is missing"))),
-        Some(sent) if sent == body => Ok(()),
-        Some(sent) => Err(mismatch(format!("Header mismatch: {name} is {sent:?}, the body says {body:?}"))),
+/// The other headers mirror the body (§Server Validation).
+fn matches_headers(headers: &HeaderMap, serving: &Serving, request: &Request<'_>) -> Result<(), Refusal> {
+    let same = |name: &str, header: &'static str, body: &str| {
+        let sent = single(headers, &HeaderName::from_static(header)).map_err(mismatch)?.ok_or_else(|| missing(name))?;
+        // Only names may be encoded; a method never needs to be.
+        let sent = if header == NAME_HEADER { decode(sent).map_err(mismatch)? } else { sent };
+        if sent == body { Ok(()) } else { Err(differs(name, &sent, body)) }
     };
-    same("MCP-Protocol-Version", header(VERSION_HEADER)?, version.name())?;
-    same("Mcp-Method", header(METHOD_HEADER)?, &request.method)?;
+    same("Mcp-Method", METHOD_HEADER, &request.method)?;
     let named = match &*request.method {
         "tools/call" | "prompts/get" => request.params.text("name"),
         "resources/read" => request.params.text("uri"),
@@ -176,29 +180,24 @@ fn matches_headers(headers: &HeaderMap, version: Version, request: &Request<'_>)
     };
     // Without the member the request is malformed, which the handler says.
     let Ok(named) = named else { return Ok(()) };
-    let sent = header(NAME_HEADER)?.map(decode_value).transpose().map_err(mismatch)?;
-    same("Mcp-Name", sent, &named)
-}
-
-/// A header that must not be there twice, as text.
-fn single<'a>(headers: &'a HeaderMap, name: &'static str) -> Result<Option<Cow<'a, str>>, String> {
-    let mut values = headers.get_all(name).iter();
-    let Some(value) = values.next() else { return Ok(None) };
-    if values.next().is_some() {
-        return Err(format!("Header mismatch: {name} is there more than once"));
+    same("Mcp-Name", NAME_HEADER, &named)?;
+    if request.method == "tools/call" && serving.mirrored.any(&named) {
+        let arguments = request.params.parsed::<Value>("arguments").ok().flatten().unwrap_or_default();
+        serving.mirrored.check(&named, &arguments, headers).map_err(mismatch)?;
     }
-    value.to_str().map(|text| Some(Cow::Borrowed(text))).map_err(|_| format!("Header mismatch: {name} is not visible ASCII"))
+    Ok(())
 }
 
-/// A value, out of the Base64 form when it is in it (§Value Encoding).
-fn decode_value(sent: Cow<'_, str>) -> Result<Cow<'_, str>, String> {
-    let Some(encoded) = sent.strip_prefix("=?base64?").and_then(|rest| rest.strip_suffix("?=")) else { return Ok(sent) };
-    BASE64
-        .decode(encoded)
-        .ok()
-        .and_then(|bytes| String::from_utf8(bytes).ok())
-        .map(Cow::Owned)
-        .ok_or_else(|| "Header mismatch: a value is not Base64 of UTF-8".to_owned())
+fn mismatch(message: String) -> Refusal {
+    Refusal { status: 400, error: ErrorObject::new(HEADER_MISMATCH, message) }
+}
+
+fn missing(name: &str) -> Refusal {
+    mismatch(format!("Header mismatch: {name} is missing"))
+}
+
+fn differs(name: &str, sent: &str, body: &str) -> Refusal {
+    mismatch(format!("Header mismatch: {name} is {sent:?}, the body says {body:?}"))
 }
 
 /// Adds what every result of this version carries to an encoded object.

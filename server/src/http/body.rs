@@ -9,10 +9,13 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::time::timeout;
 
+use super::running::{Next, Running};
+use crate::era::Payload;
 use crate::hub;
 use crate::limits::Limits;
 use crate::listener::Busy;
 use crate::load::{BodyBytes, InFlight, Load};
+use crate::sse;
 
 /// What is reserved at a time for a body that does not say its length.
 const CHUNK: u64 = 64 << 10;
@@ -95,24 +98,30 @@ where
 pub struct ReplyBody {
     content: Content,
     _in_flight: Option<InFlight>,
-    _busy: Option<Busy>,
+    _busy: Busy,
 }
 
 #[derive(Debug)]
 enum Content {
     Full(Bytes),
     Stream(Pin<Box<hub::Stream>>),
+    Running(Box<Running>),
 }
 
 impl ReplyBody {
     /// A body that is all there.
-    pub fn full(bytes: impl Into<Bytes>, in_flight: Option<InFlight>, busy: Option<Busy>) -> Self {
+    pub(super) fn full(bytes: impl Into<Bytes>, in_flight: Option<InFlight>, busy: Busy) -> Self {
         Self { content: Content::Full(bytes.into()), _in_flight: in_flight, _busy: busy }
     }
 
     /// A held stream.
-    pub fn stream(stream: hub::Stream, busy: Option<Busy>) -> Self {
+    pub(super) fn stream(stream: hub::Stream, busy: Busy) -> Self {
         Self { content: Content::Stream(Box::pin(stream)), _in_flight: None, _busy: busy }
+    }
+
+    /// A reply that is still being made, as an event stream.
+    pub(super) fn running(running: Box<Running>, busy: Busy) -> Self {
+        Self { content: Content::Running(running), _in_flight: None, _busy: busy }
     }
 }
 
@@ -125,20 +134,35 @@ impl Body for ReplyBody {
             Content::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Content::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Content::Stream(stream) => stream.as_mut().poll_next(cx).map(|bytes| bytes.map(|bytes| bytes.map(Frame::data))),
+            Content::Running(running) => match running.poll_event(cx) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Next::Comment) => Poll::Ready(Some(Ok(Frame::data(sse::KEEP_ALIVE)))),
+                Poll::Ready(Next::Reply(reply)) => match reply.payload {
+                    Payload::Json(json) => {
+                        self.content = Content::Full(Bytes::new());
+                        Poll::Ready(Some(Ok(Frame::data(sse::message(&json)))))
+                    }
+                    Payload::Stream(stream) => {
+                        self.content = Content::Stream(Box::pin(stream));
+                        self.poll_frame(cx)
+                    }
+                    Payload::Empty => Poll::Ready(None),
+                },
+            },
         }
     }
 
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Full(bytes) => bytes.is_empty(),
-            Content::Stream(_) => false,
+            Content::Stream(_) | Content::Running(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Stream(_) => SizeHint::default(),
+            Content::Stream(_) | Content::Running(_) => SizeHint::default(),
         }
     }
 }

@@ -5,16 +5,20 @@
 
 mod body;
 mod origin;
+mod running;
 
 use std::convert::Infallible;
 use std::sync::Arc;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version as HttpVersion};
 use http_body::Body;
+use tokio::time::timeout;
 
 pub use body::{Received, ReplyBody, Unread};
+use running::Running;
 
 use crate::auth::Principal;
 use crate::era::{self, Era, Payload, Reply, SESSION_HEADER, VERSION_HEADER, accepts};
@@ -25,6 +29,9 @@ use crate::load::InFlight;
 use crate::serving::Serving;
 use crate::shard::Shard;
 
+/// A call that takes longer is answered as an event stream, so that proxies on the way see bytes; most take no time and
+/// are one JSON write.
+const HEAD_DELAY: Duration = Duration::from_secs(5);
 /// The one endpoint.
 pub const ENDPOINT: &str = "/mcp";
 
@@ -42,111 +49,135 @@ where
 {
     let busy = connection.busy(request.version() == HttpVersion::HTTP_2);
     let (parts, body) = request.into_parts();
+    let version = parts.version;
     let serving = shard.serving();
     let allowed_origin = serving.as_deref().and_then(|serving| allowed_origin(serving, &parts.headers));
-    let mut in_flight = None;
-    let reply = match (connection.refused(), serving) {
-        (Some(why), _) => shard.refuse(why),
-        (None, None) => shard.refuse(Refused::NotReady),
-        (None, Some(serving)) => answer(&shard, &serving, &parts, body, &mut in_flight).await,
+    let answer = match (connection.refused(), serving) {
+        (Some(why), _) => Answer::Reply(shard.refuse(why)),
+        (None, None) => Answer::Reply(shard.refuse(Refused::NotReady)),
+        (None, Some(serving)) => match check(&shard, &serving, &parts) {
+            Ok(Checked::Post(principal)) => post(&shard, serving, principal, parts.headers, body).await,
+            Ok(Checked::Other(reply)) | Err(reply) => Answer::Reply(reply),
+        },
     };
     let closes = shard.drain.is_draining() || connection.refused().is_some();
-    Ok(response(reply, parts.version, closes, allowed_origin, in_flight, busy))
+    Ok(response(answer, version, closes, allowed_origin, busy))
 }
 
-async fn answer<B>(
-    shard: &Arc<Shard>,
-    serving: &Arc<Serving>,
-    request: &http::request::Parts,
-    body: B,
-    in_flight: &mut Option<InFlight>,
-) -> Reply
+/// A request that passed the checks of its head.
+enum Checked {
+    /// Its body is to be read.
+    Post(Principal),
+    /// It has none, and is answered.
+    Other(Reply),
+}
+
+/// What a request is answered with.
+enum Answer {
+    /// All there.
+    Reply(Reply),
+    /// All there; it counts as a request until its last byte is sent.
+    Counted(Reply, InFlight),
+    /// It takes long: the head goes out now, the reply as an event.
+    Running(Box<Running>),
+}
+
+/// The checks that need no body.
+fn check(shard: &Arc<Shard>, serving: &Arc<Serving>, request: &http::request::Parts) -> Result<Checked, Reply> {
+    if request.uri.path() != ENDPOINT {
+        return Err(Reply::empty(404));
+    }
+    let headers = &request.headers;
+    comes_from_where_it_may(serving, request)?;
+    match request.method {
+        Method::POST | Method::GET | Method::DELETE => {}
+        Method::OPTIONS => return Ok(Checked::Other(Reply::empty(204))),
+        _ => return Err(Reply::empty(405)),
+    }
+    let principal = shard
+        .authenticator
+        .authenticate(headers)
+        .map_err(|unauthenticated| Reply { challenge: Some(unauthenticated.challenge), ..Reply::empty(401) })?;
+    if request.method == Method::POST {
+        return Ok(Checked::Post(principal));
+    }
+    // Only legacy versions have GET and DELETE.
+    let version = headers.get(VERSION_HEADER).and_then(|value| value.to_str().ok()).and_then(era::Version::parse);
+    if version.is_some_and(era::Version::is_modern) {
+        return Err(Reply::empty(405));
+    }
+    if request.method == Method::DELETE {
+        return Ok(Checked::Other(era::legacy::end(shard, &principal, headers)));
+    }
+    if !accepts(headers, "text/event-stream") {
+        return Err(invalid(406, "Accept must list text/event-stream"));
+    }
+    Ok(Checked::Other(era::legacy::listen(shard, serving, &principal, headers)))
+}
+
+async fn post<B>(shard: &Arc<Shard>, serving: Arc<Serving>, principal: Principal, headers: HeaderMap, body: B) -> Answer
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    if request.uri.path() != ENDPOINT {
-        return Reply::empty(404);
-    }
-    let headers = &request.headers;
-    if let Err(reply) = comes_from_where_it_may(serving, request) {
-        return reply;
-    }
-    match request.method {
-        Method::POST | Method::GET | Method::DELETE => {}
-        Method::OPTIONS => return Reply::empty(204),
-        _ => return Reply::empty(405),
-    }
-    let principal = match shard.authenticator.authenticate(headers) {
-        Ok(principal) => principal,
-        Err(unauthenticated) => return Reply { challenge: Some(unauthenticated.challenge), ..Reply::empty(401) },
+    let (received, in_flight) = match receive(shard, &serving, &headers, body).await {
+        Ok(received) => received,
+        Err(reply) => return Answer::Reply(reply),
     };
-    if request.method == Method::POST {
-        return post(shard, serving, principal, headers, body, in_flight).await;
+    let streams = accepts(&headers, "text/event-stream");
+    let outlives = headers.contains_key(SESSION_HEADER);
+    let period = serving.transport.keep_alive;
+    let replying = reply(Arc::clone(shard), serving, principal, headers, received);
+    let mut running = Box::new(Running::new(Arc::clone(shard), replying, in_flight, outlives, period));
+    if !streams {
+        let reply = running.reply().await;
+        return running.counted(reply);
     }
-    // Only legacy versions have GET and DELETE.
-    if headers
-        .get(VERSION_HEADER)
-        .and_then(|v| v.to_str().ok())
-        .and_then(era::Version::parse)
-        .is_some_and(era::Version::is_modern)
-    {
-        return Reply::empty(405);
-    }
-    if request.method == Method::DELETE {
-        return era::legacy::end(shard, &principal, headers);
-    }
-    if accepts(headers, "text/event-stream") {
-        era::legacy::listen(shard, serving, &principal, headers)
-    } else {
-        invalid(406, "Accept must list text/event-stream")
+    match timeout(HEAD_DELAY, running.reply()).await {
+        Ok(reply) => running.counted(reply),
+        Err(_) => Answer::Running(running),
     }
 }
 
-async fn post<B>(
-    shard: &Arc<Shard>,
-    serving: &Arc<Serving>,
-    principal: Principal,
-    headers: &HeaderMap,
-    body: B,
-    in_flight: &mut Option<InFlight>,
-) -> Reply
+/// Media types, capacity, and the body.
+async fn receive<B>(shard: &Arc<Shard>, serving: &Serving, headers: &HeaderMap, body: B) -> Result<(Received, InFlight), Reply>
 where
     B: Body<Data = Bytes> + Unpin,
 {
     let limits = &serving.limits;
     if !is_json(headers) {
-        return invalid(415, "Content-Type must be application/json");
+        return Err(invalid(415, "Content-Type must be application/json"));
     }
     if !accepts(headers, "application/json") {
-        return invalid(406, "Accept must list application/json and text/event-stream");
+        return Err(invalid(406, "Accept must list application/json and text/event-stream"));
     }
     let declared = body.size_hint().exact();
     if declared.is_some_and(|length| length > limits.body) {
-        return too_large(limits.body);
+        return Err(too_large(limits.body));
     }
-    *in_flight = shard.load.request(limits.in_flight);
-    if in_flight.is_none() {
-        return shard.refuse(Refused::InFlight);
+    let in_flight = shard.load.request(limits.in_flight).ok_or_else(|| shard.refuse(Refused::InFlight))?;
+    match body::read(body, declared, limits, &shard.load).await {
+        Ok(received) => Ok((received, in_flight)),
+        Err(Unread::TooLarge) => Err(too_large(limits.body)),
+        Err(Unread::OverBudget) => Err(shard.refuse(Refused::BodyBytes)),
+        Err(Unread::TooSlow) => Err(invalid(408, "the body took too long")),
+        Err(Unread::Broken) => Err(invalid(400, "the body broke off")),
     }
-    let received = match body::read(body, declared, limits, &shard.load).await {
-        Ok(received) => received,
-        Err(Unread::TooLarge) => return too_large(limits.body),
-        Err(Unread::OverBudget) => return shard.refuse(Refused::BodyBytes),
-        Err(Unread::TooSlow) => return invalid(408, "the body took too long"),
-        Err(Unread::Broken) => return invalid(400, "the body broke off"),
-    };
-    match jsonrpc::decode(&received.bytes, limits.json_depth) {
+}
+
+/// Decodes a body and has its era answer it. Owns all it needs, so that it can outlive its connection.
+async fn reply(shard: Arc<Shard>, serving: Arc<Serving>, principal: Principal, headers: HeaderMap, received: Received) -> Reply {
+    match jsonrpc::decode(&received.bytes, serving.limits.json_depth) {
         Err(error) => Reply::error(400, error.id, &error.error),
-        Ok(jsonrpc::Body::Batch(messages)) => era::legacy::batch(shard, serving, principal, headers, &messages).await,
+        Ok(jsonrpc::Body::Batch(messages)) => era::legacy::batch(&shard, &serving, principal, &headers, &messages).await,
         Ok(jsonrpc::Body::One(message)) => {
             let era = match &message {
-                Message::Request(request) => Era::of(headers, Some(&request.method), Some(&request.params)),
-                Message::Notification(notification) => Era::of(headers, None, Some(&notification.params)),
-                Message::Response => Era::of(headers, None, None),
+                Message::Request(request) => Era::of(&headers, Some(&request.method), Some(&request.params)),
+                Message::Notification(notification) => Era::of(&headers, None, Some(&notification.params)),
+                Message::Response => Era::of(&headers, None, None),
             };
             match era {
-                Era::Modern => era::modern::answer(shard, serving, principal, headers, message).await,
-                Era::Legacy => era::legacy::answer(shard, serving, principal, headers, message).await,
+                Era::Modern => era::modern::answer(&shard, &serving, principal, &headers, message).await,
+                Era::Legacy => era::legacy::answer(&shard, &serving, principal, &headers, message).await,
             }
         }
     }
@@ -188,31 +219,36 @@ fn too_large(limit: u64) -> Reply {
 /// The reply as HTTP. A held stream, and every response while draining, asks for a new connection after it: a Service
 /// balances only new ones. HTTP/2 has no such header; there the connection itself says goodbye.
 fn response(
-    reply: Reply,
+    answer: Answer,
     version: HttpVersion,
     closes: bool,
     allowed_origin: Option<HeaderValue>,
-    in_flight: Option<InFlight>,
     busy: Busy,
 ) -> Response<ReplyBody> {
     const JSON: HeaderValue = HeaderValue::from_static("application/json");
-    const EVENTS: HeaderValue = HeaderValue::from_static("text/event-stream");
-    let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let mut headers = HeaderMap::new();
+    let (reply, in_flight) = match answer {
+        Answer::Reply(reply) => (reply, None),
+        Answer::Counted(reply, in_flight) => (reply, Some(in_flight)),
+        Answer::Running(running) => {
+            let body = ReplyBody::running(running, busy);
+            events(&mut headers);
+            return finish(Response::new(body), headers, closes && version < HttpVersion::HTTP_2, allowed_origin);
+        }
+    };
+    let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let is_stream = matches!(reply.payload, Payload::Stream(_));
     let body = match reply.payload {
-        Payload::Empty => ReplyBody::full(Bytes::new(), in_flight, Some(busy)),
+        Payload::Empty => ReplyBody::full(Bytes::new(), in_flight, busy),
         Payload::Json(json) => {
             headers.insert(header::CONTENT_TYPE, JSON);
-            ReplyBody::full(json, in_flight, Some(busy))
+            ReplyBody::full(json, in_flight, busy)
         }
         Payload::Stream(stream) => {
-            headers.insert(header::CONTENT_TYPE, EVENTS);
-            headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
-            headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
+            events(&mut headers);
             // Held, not being answered: it counts as a stream.
             drop(in_flight);
-            ReplyBody::stream(stream, Some(busy))
+            ReplyBody::stream(stream, busy)
         }
     };
     if let Some(session) = reply.session.and_then(|session| HeaderValue::try_from(session).ok()) {
@@ -227,16 +263,32 @@ fn response(
     if status == StatusCode::METHOD_NOT_ALLOWED {
         headers.insert(header::ALLOW, HeaderValue::from_static("POST, GET, DELETE, OPTIONS"));
     }
-    if (closes || is_stream) && version < HttpVersion::HTTP_2 {
+    let mut response = Response::new(body);
+    *response.status_mut() = status;
+    finish(response, headers, (closes || is_stream) && version < HttpVersion::HTTP_2, allowed_origin)
+}
+
+fn finish(
+    mut response: Response<ReplyBody>,
+    mut headers: HeaderMap,
+    close: bool,
+    allowed_origin: Option<HeaderValue>,
+) -> Response<ReplyBody> {
+    if close {
         headers.insert(header::CONNECTION, HeaderValue::from_static("close"));
     }
     if let Some(origin) = allowed_origin {
         cross_origin(&mut headers, origin);
     }
-    let mut response = Response::new(body);
-    *response.status_mut() = status;
     *response.headers_mut() = headers;
     response
+}
+
+/// The head of an event stream; the last line asks proxies not to keep events back (§Receiving Messages).
+fn events(headers: &mut HeaderMap) {
+    headers.insert(header::CONTENT_TYPE, HeaderValue::from_static("text/event-stream"));
+    headers.insert(header::CACHE_CONTROL, HeaderValue::from_static("no-cache"));
+    headers.insert(HeaderName::from_static("x-accel-buffering"), HeaderValue::from_static("no"));
 }
 
 /// What a browser needs to let a page of an allowed origin read the answer (Fetch, HTTP extensions).

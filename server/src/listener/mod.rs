@@ -235,12 +235,6 @@ impl Connection {
         self.doing.0.store(if http2 { HTTP2 } else { BUSY }, Relaxed);
         Busy(Arc::clone(&self.doing))
     }
-
-    /// For tests of the layers above: a connection without a socket.
-    #[cfg(test)]
-    pub fn detached(refused: Option<Refused>) -> Self {
-        Self { refused, doing: Arc::default() }
-    }
 }
 
 impl Drop for Busy {

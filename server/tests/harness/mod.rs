@@ -347,15 +347,16 @@ pub fn meta() -> Value {
 
 /// Headers and body of a modern request.
 pub fn modern(method: &str, mut params: Value) -> (Vec<(String, String)>, String) {
-    let mut headers = vec![("mcp-protocol-version".to_owned(), MODERN.to_owned()), ("mcp-method".to_owned(), method.to_owned())];
+    if params.get("_meta").is_none() {
+        params["_meta"] = meta();
+    }
+    let version = params["_meta"]["io.modelcontextprotocol/protocolVersion"].as_str().unwrap_or(MODERN).to_owned();
+    let mut headers = vec![("mcp-protocol-version".to_owned(), version), ("mcp-method".to_owned(), method.to_owned())];
     let named = match method {
         "tools/call" | "prompts/get" => params["name"].as_str(),
         "resources/read" => params["uri"].as_str(),
         _ => None,
     };
     headers.extend(named.map(|name| ("mcp-name".to_owned(), name.to_owned())));
-    if params.get("_meta").is_none() {
-        params["_meta"] = meta();
-    }
     (headers, json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string())
 }

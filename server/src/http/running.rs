@@ -1,0 +1,161 @@
+//! A request whose reply is being made: awaited, streamed when it takes long, and finished without its client in the era
+//! where a closed connection is no cancellation (2025-11-25 `basic/transports` §Sending Messages; in 2026-07-28 it is one).
+
+use std::fmt;
+use std::future::{Future, poll_fn};
+use std::pin::Pin;
+use std::sync::Arc;
+use std::task::{Context, Poll, ready};
+use std::time::Duration;
+
+use tokio::runtime::Handle;
+use tokio::time::{Sleep, sleep};
+
+use super::Answer;
+use crate::era::Reply;
+use crate::limits::MAX_ORPHANS;
+use crate::load::InFlight;
+use crate::shard::Shard;
+
+/// A request whose reply is being made. Dropping it cancels the request, or leaves it an orphan.
+pub(super) struct Running {
+    shard: Arc<Shard>,
+    reply: Option<Pin<Box<dyn Future<Output = Reply> + Send>>>,
+    in_flight: Option<InFlight>,
+    outlives_its_client: bool,
+    period: Duration,
+    timer: Option<Pin<Box<Sleep>>>,
+}
+
+/// What an event stream says next.
+#[derive(Debug)]
+pub(super) enum Next {
+    /// Nothing yet: still there.
+    Comment,
+    /// The reply.
+    Reply(Reply),
+}
+
+impl Running {
+    pub(super) fn new(
+        shard: Arc<Shard>,
+        reply: impl Future<Output = Reply> + Send + 'static,
+        in_flight: InFlight,
+        outlives_its_client: bool,
+        period: Duration,
+    ) -> Self {
+        Self { shard, reply: Some(Box::pin(reply)), in_flight: Some(in_flight), outlives_its_client, period, timer: None }
+    }
+
+    /// The reply.
+    ///
+    /// # Cancel safety
+    /// May be dropped and asked for again.
+    pub(super) fn reply(&mut self) -> impl Future<Output = Reply> {
+        poll_fn(|cx| self.poll_reply(cx))
+    }
+
+    /// The reply as an answer that counts until it is sent.
+    pub(super) fn counted(&mut self, reply: Reply) -> Answer {
+        match self.in_flight.take() {
+            Some(in_flight) => Answer::Counted(reply, in_flight),
+            None => Answer::Reply(reply),
+        }
+    }
+
+    /// The reply, or a comment when a period went by without one.
+    pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
+        if let Poll::Ready(reply) = self.poll_reply(cx) {
+            return Poll::Ready(Next::Reply(reply));
+        }
+        // The first comment at once: it carries the head.
+        let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(Duration::ZERO)));
+        ready!(timer.as_mut().poll(cx));
+        *timer = Box::pin(sleep(self.period));
+        cx.waker().wake_by_ref();
+        Poll::Ready(Next::Comment)
+    }
+
+    fn poll_reply(&mut self, cx: &mut Context<'_>) -> Poll<Reply> {
+        let Some(reply) = &mut self.reply else { return Poll::Ready(Reply::empty(500)) };
+        let reply = ready!(reply.as_mut().poll(cx));
+        self.reply = None;
+        Poll::Ready(reply)
+    }
+}
+
+impl Drop for Running {
+    fn drop(&mut self) {
+        let Some(reply) = self.reply.take().filter(|_| self.outlives_its_client) else { return };
+        let in_flight = self.in_flight.take();
+        if let (Some(counted), Ok(runtime)) = (self.shard.load.orphan(MAX_ORPHANS), Handle::try_current()) {
+            // It ends by itself: every request has a deadline.
+            runtime.spawn(async move {
+                let _counted = (counted, in_flight);
+                reply.await;
+            });
+        }
+    }
+}
+
+impl fmt::Debug for Running {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Running").field("outlives_its_client", &self.outlives_its_client).finish_non_exhaustive()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::sync::oneshot;
+    use tokio::time::Instant;
+
+    use super::*;
+
+    const PERIOD: Duration = Duration::from_secs(25);
+
+    fn running(outlives_its_client: bool) -> (Arc<Shard>, Running, oneshot::Sender<()>, oneshot::Receiver<()>) {
+        let shard = Arc::new(Shard::test());
+        let (go, gone) = oneshot::channel();
+        let (done, finished) = oneshot::channel();
+        let reply = async move {
+            let _ = gone.await;
+            let _ = done.send(());
+            Reply::empty(202)
+        };
+        let in_flight = shard.load.request(1).unwrap();
+        (Arc::clone(&shard), Running::new(shard, reply, in_flight, outlives_its_client, PERIOD), go, finished)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_long_call_is_heard_of_at_once_and_in_every_period_until_its_reply() {
+        let (_shard, mut running, go, _finished) = running(false);
+        let start = Instant::now();
+        for n in 0..3 {
+            assert!(matches!(poll_fn(|cx| running.poll_event(cx)).await, Next::Comment));
+            assert!(start.elapsed() >= PERIOD * n && start.elapsed() < PERIOD * n + Duration::from_secs(1));
+        }
+        go.send(()).unwrap();
+        assert!(matches!(poll_fn(|cx| running.poll_event(cx)).await, Next::Reply(Reply { status: 202, .. })));
+    }
+
+    #[tokio::test]
+    async fn a_modern_request_is_cancelled_with_its_connection() {
+        let (shard, running, go, finished) = running(false);
+        drop(running);
+        assert!(go.send(()).is_err() && finished.await.is_err());
+        assert_eq!((shard.load.in_flight(), shard.load.orphans()), (0, 0));
+    }
+
+    #[tokio::test]
+    async fn a_legacy_request_runs_on_without_its_connection_and_counts_until_it_ends() {
+        let (shard, running, go, finished) = running(true);
+        drop(running);
+        assert_eq!((shard.load.in_flight(), shard.load.orphans()), (1, 1));
+        go.send(()).unwrap();
+        finished.await.unwrap();
+        while shard.load.orphans() > 0 {
+            tokio::task::yield_now().await;
+        }
+        assert_eq!(shard.load.in_flight(), 0);
+    }
+}
