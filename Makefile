@@ -45,7 +45,7 @@ lint: ## clippy, warnings denied
 
 .PHONY: unit
 unit: ## Unit, contract and layering tests
-	$(CARGO) test --release --workspace --locked
+	$(CARGO) test --workspace --locked
 
 .PHONY: deny
 deny: $(TOOLS)/bin/cargo-deny ## Bans, licenses and sources of everything that is linked
@@ -56,7 +56,7 @@ $(TOOLS)/bin/cargo-deny:
 
 .PHONY: generate
 generate: ## Write the generated files again: the CRD and the API reference
-	$(CARGO) run --release --locked -p mcp-crds --example generate
+	$(CARGO) run --locked -p mcp-crds --example generate
 
 .PHONY: doc
 doc: ## The crates' documentation

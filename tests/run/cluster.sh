@@ -7,8 +7,8 @@ set -euo pipefail
 top=$(cd "$(dirname "${BASH_SOURCE[0]}")/../.." && pwd)
 cd "$top"
 cluster=${CLUSTER:-local}
-release=${CARGO_TARGET_DIR:-$top/target}/release
-export LOCAL_CLUSTER=$release/local-cluster
+target=${CARGO_TARGET_DIR:-$top/target}
+export LOCAL_CLUSTER=$target/debug/local-cluster
 system_namespace=mcp-system
 
 say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
