@@ -5,7 +5,6 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::auth::Principal;
-use crate::era::{Era, Version};
 use crate::fault::Fault;
 use crate::handlers::{logging, prompts, resources, server, subscriptions, tools};
 use crate::hub::Hub;
@@ -15,6 +14,7 @@ use crate::mcp::prompts::GetPromptResult;
 use crate::mcp::resources::ReadResourceResult;
 use crate::mcp::subscriptions::Filter;
 use crate::mcp::tools::CallToolResult;
+use crate::mcp::version::{Era, Version};
 use crate::serving::Serving;
 use crate::session::SessionKey;
 

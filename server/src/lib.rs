@@ -22,6 +22,7 @@ pub mod auth;
 pub mod backend;
 pub mod catalog;
 pub mod config;
+pub mod connection;
 pub mod control;
 pub mod dispatch;
 pub mod drain;

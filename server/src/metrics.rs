@@ -11,8 +11,8 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::dispatch::Method;
-use crate::era::Version;
 use crate::fault::{Fault, Refused};
+use crate::mcp::version::Version;
 use crate::shard::Shard;
 
 /// Upper bounds of the durations, seconds: a static answer takes microseconds, a request at most minutes.

@@ -213,3 +213,56 @@ async fn quiet_streams_hear_comments() {
         client.until(":\n\n").await;
     }
 }
+
+#[tokio::test]
+async fn http2_is_served_on_the_same_port_and_its_streams_end_with_their_result() {
+    let server = Running::start(&config()).await;
+    // reqwest wants one even for plain text; a second test that installed it is no matter.
+    let _ = rustls::crypto::ring::default_provider().install_default();
+    let client = reqwest::Client::builder().http2_prior_knowledge().no_proxy().build().unwrap();
+    let send = |method: &str, params: Value| {
+        let (headers, body) = modern(method, params);
+        let mut request = client.post(format!("http://{}/mcp", server.addresses.data));
+        for (name, value) in headers {
+            request = request.header(name, value);
+        }
+        request
+            .header("content-type", "application/json")
+            .header("accept", "application/json, text/event-stream")
+            .body(body)
+            .send()
+    };
+    let listed = send("tools/list", json!({})).await.unwrap();
+    assert_eq!((listed.version(), listed.status().as_u16()), (reqwest::Version::HTTP_2, 200));
+    let mut stream = send("subscriptions/listen", json!({"notifications": {"toolsListChanged": true}})).await.unwrap();
+    assert!(stream.headers().get("connection").is_none());
+    assert!(String::from_utf8_lossy(&stream.chunk().await.unwrap().unwrap()).contains("acknowledged"));
+    let report = server.load(&json!({})).await;
+    assert_eq!((report.connections, report.streams), (1, 1), "one connection, and what it carries");
+    server.ends.send(Ending::Drain).await.unwrap();
+    let mut last = String::new();
+    while let Some(chunk) = stream.chunk().await.unwrap() {
+        last.push_str(&String::from_utf8_lossy(&chunk));
+    }
+    assert!(last.contains(r#""resultType":"complete""#));
+    timeout(harness::PATIENCE, server.ended).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn short_of_memory_a_shard_refuses_what_stays_and_answers_the_rest() {
+    let server = Running::start(&config()).await;
+    let (_held, _) = listen(&server, json!({})).await;
+    let stage = |stage| mcp_server::guard::Reading { stage, ..server.shard.guard.reading() };
+    // The readings of the machine go on underneath, so the stage is set again before each step.
+    let pressed = || server.shard.guard.update(stage(mcp_crds::load::GuardStage::RefusingStreams));
+    let (mut refused, mut tries) = (false, 0);
+    while !refused && tries < 50 {
+        pressed();
+        let (mut client, head) = listen(&server, json!({})).await;
+        refused = head.starts_with("HTTP/1.1 503") && client.until("memory").await.contains("-32603");
+        tries += 1;
+    }
+    assert!(refused);
+    pressed();
+    assert_eq!(server.client().await.modern("tools/list", json!({})).await.status, 200);
+}

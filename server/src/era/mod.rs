@@ -14,96 +14,28 @@ use http::HeaderMap;
 use serde_json::value::RawValue;
 
 use crate::jsonrpc::{self, ErrorObject, Params};
+pub use crate::mcp::version::{Era, Version};
 
 /// `MCP-Protocol-Version`
 pub const VERSION_HEADER: &str = "mcp-protocol-version";
 /// `Mcp-Session-Id`
 pub const SESSION_HEADER: &str = "mcp-session-id";
 
-/// A version of the protocol this server speaks.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Hash)]
-pub enum Version {
-    /// Batches; no `MCP-Protocol-Version` header yet.
-    V2025_03_26,
-    /// Structured content, elicitation.
-    V2025_06_18,
-    /// The last with sessions.
-    V2025_11_25,
-    /// Stateless.
-    V2026_07_28,
-}
-
-impl Version {
-    /// All, newest first.
-    pub const ALL: [Self; 4] = [Self::V2026_07_28, Self::V2025_11_25, Self::V2025_06_18, Self::V2025_03_26];
-    /// What a client with an unknown version is offered by `initialize`.
-    pub const LATEST_LEGACY: Self = Self::V2025_11_25;
-
-    /// The version of a name.
-    pub fn parse(name: &str) -> Option<Self> {
-        Self::ALL.into_iter().find(|version| version.name() == name)
+/// Modern metadata decides; without it `initialize` is legacy whatever the headers say; otherwise a version header that is
+/// not legacy is modern (and will miss its metadata); all else is legacy.
+pub fn of(headers: &HeaderMap, method: Option<&str>, params: Option<&Params<'_>>) -> Era {
+    if params.is_some_and(modern::has_metadata) {
+        return Era::Modern;
     }
-
-    /// Its name.
-    pub fn name(self) -> &'static str {
-        match self {
-            Self::V2025_03_26 => "2025-03-26",
-            Self::V2025_06_18 => "2025-06-18",
-            Self::V2025_11_25 => "2025-11-25",
-            Self::V2026_07_28 => "2026-07-28",
-        }
+    if method == Some("initialize") {
+        return Era::Legacy;
     }
-
-    /// Whether it is spoken without a session.
-    pub fn is_modern(self) -> bool {
-        match self {
-            Self::V2026_07_28 => true,
-            Self::V2025_03_26 | Self::V2025_06_18 | Self::V2025_11_25 => false,
-        }
-    }
-
-    /// Its number in a session token.
-    pub fn code(self) -> u8 {
-        match self {
-            Self::V2025_03_26 => 1,
-            Self::V2025_06_18 => 2,
-            Self::V2025_11_25 => 3,
-            Self::V2026_07_28 => 4,
-        }
-    }
-
-    /// The version of a number in a session token.
-    pub fn from_code(code: u8) -> Option<Self> {
-        Self::ALL.into_iter().find(|version| version.code() == code)
-    }
-}
-
-/// Which era a message belongs to.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub enum Era {
-    /// Per-request metadata.
-    Modern,
-    /// Sessions.
-    Legacy,
-}
-
-impl Era {
-    /// Modern metadata decides; without it `initialize` is legacy whatever the headers say; otherwise a version header
-    /// that is not legacy is modern (and will miss its metadata); all else is legacy.
-    pub fn of(headers: &HeaderMap, method: Option<&str>, params: Option<&Params<'_>>) -> Self {
-        if params.is_some_and(modern::has_metadata) {
-            return Self::Modern;
-        }
-        if method == Some("initialize") {
-            return Self::Legacy;
-        }
-        match headers.get(VERSION_HEADER).map(|value| value.to_str().ok().and_then(Version::parse)) {
-            Some(Some(version)) if !version.is_modern() => Self::Legacy,
-            // A session goes with a legacy header only; an unknown version with a session is for the legacy adapter to refuse.
-            Some(None) if headers.contains_key(SESSION_HEADER) => Self::Legacy,
-            Some(_) => Self::Modern,
-            None => Self::Legacy,
-        }
+    match headers.get(VERSION_HEADER).map(|value| value.to_str().ok().and_then(Version::parse)) {
+        Some(Some(version)) if !version.is_modern() => Era::Legacy,
+        // A session goes with a legacy header only; an unknown version with a session is for the legacy adapter to refuse.
+        Some(None) if headers.contains_key(SESSION_HEADER) => Era::Legacy,
+        Some(_) => Era::Modern,
+        None => Era::Legacy,
     }
 }
 
@@ -173,9 +105,7 @@ mod tests {
         let headers: HeaderMap =
             headers.iter().map(|(name, value)| (name.parse::<http::HeaderName>().unwrap(), value.parse().unwrap())).collect();
         match jsonrpc::decode(text.as_bytes(), 64).unwrap() {
-            jsonrpc::Body::One(jsonrpc::Message::Request(request)) => {
-                Era::of(&headers, Some(&request.method), Some(&request.params))
-            }
+            jsonrpc::Body::One(jsonrpc::Message::Request(request)) => of(&headers, Some(&request.method), Some(&request.params)),
             other => panic!("{other:?}"),
         }
     }
@@ -217,14 +147,6 @@ mod tests {
         }
         for value in ["text/event-stream", "application/json;q=0", "text/*", ""] {
             assert!(!accepts(value, "application/json"), "{value}");
-        }
-    }
-
-    #[test]
-    fn names_and_codes_are_one_to_one() {
-        for version in Version::ALL {
-            assert_eq!(Version::parse(version.name()), Some(version));
-            assert_eq!(Version::from_code(version.code()), Some(version));
         }
     }
 }

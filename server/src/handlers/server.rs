@@ -1,8 +1,8 @@
 //! `server/discover` (2026-07-28 `server/discover`).
 
 use crate::dispatch::{Call, Outcome};
-use crate::era::Version;
 use crate::mcp::lifecycle::DiscoverResult;
+use crate::mcp::version::Version;
 
 /// Who the server is, and what it offers.
 pub fn discover<'a>(call: &Call<'a>) -> Outcome<'a> {

@@ -10,10 +10,10 @@ use http_body_util::BodyExt as _;
 use tokio::time::timeout;
 
 use super::running::{Next, Running};
+use crate::connection::Busy;
 use crate::era::Payload;
 use crate::hub;
 use crate::limits::Limits;
-use crate::listener::Busy;
 use crate::load::{BodyBytes, InFlight, Load};
 use crate::sse;
 

@@ -21,10 +21,10 @@ pub use body::{Received, ReplyBody, Unread};
 use running::Running;
 
 use crate::auth::Principal;
+use crate::connection::{Busy, Connection};
 use crate::era::{self, Era, Payload, Reply, SESSION_HEADER, VERSION_HEADER, accepts};
 use crate::fault::Refused;
 use crate::jsonrpc::{self, ErrorObject, Message};
-use crate::listener::{Busy, Connection};
 use crate::load::InFlight;
 use crate::serving::Serving;
 use crate::shard::Shard;
@@ -171,9 +171,9 @@ async fn reply(shard: Arc<Shard>, serving: Arc<Serving>, principal: Principal, h
         Ok(jsonrpc::Body::Batch(messages)) => era::legacy::batch(&shard, &serving, principal, &headers, &messages).await,
         Ok(jsonrpc::Body::One(message)) => {
             let era = match &message {
-                Message::Request(request) => Era::of(&headers, Some(&request.method), Some(&request.params)),
-                Message::Notification(notification) => Era::of(&headers, None, Some(&notification.params)),
-                Message::Response => Era::of(&headers, None, None),
+                Message::Request(request) => era::of(&headers, Some(&request.method), Some(&request.params)),
+                Message::Notification(notification) => era::of(&headers, None, Some(&notification.params)),
+                Message::Response => era::of(&headers, None, None),
             };
             match era {
                 Era::Modern => era::modern::answer(&shard, &serving, principal, &headers, message).await,

@@ -6,14 +6,13 @@
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::sync::atomic::Ordering::Relaxed;
 use std::task::{Context, Poll};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use super::{BUSY, Doing, HEAD, HTTP2, IDLE};
+use crate::connection::{Doing, State};
 
 /// A socket with a time for each head.
 #[derive(Debug)]
@@ -35,19 +34,19 @@ impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
         let this = self.get_mut();
         let before = buffer.filled().len();
         let polled = Pin::new(&mut this.socket).poll_read(cx, buffer);
-        match this.doing.0.load(Relaxed) {
-            BUSY | HTTP2 => this.timer = None,
-            IDLE if polled.is_ready() && buffer.filled().len() > before => {
-                this.doing.0.store(HEAD, Relaxed);
+        match this.doing.now() {
+            State::Busy | State::Http2 => this.timer = None,
+            State::Idle if polled.is_ready() && buffer.filled().len() > before => {
+                this.doing.set(State::Head);
                 this.timer = Some(Box::pin(sleep(this.time)));
             }
-            HEAD => {
+            State::Head => {
                 let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(this.time)));
                 if polled.is_pending() && timer.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the head took too long")));
                 }
             }
-            _ => {}
+            State::Idle => {}
         }
         polled
     }
@@ -117,7 +116,7 @@ mod tests {
         let mut timed = Timed::new(server, Arc::clone(&doing), TIME);
         client.write_u8(b'x').await.unwrap();
         timed.read_u8().await.unwrap();
-        doing.0.store(IDLE, Relaxed);
+        doing.set(State::Idle);
         let quiet = tokio::time::timeout(Duration::from_hours(10), timed.read_u8()).await;
         assert!(quiet.is_err(), "still open after ten hours");
         client.write_u8(b'y').await.unwrap();

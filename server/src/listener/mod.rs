@@ -5,7 +5,6 @@ mod io;
 use std::io::{Error, ErrorKind};
 use std::net::SocketAddr;
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
 use std::time::Duration;
 
 use hyper::service::service_fn;
@@ -19,6 +18,7 @@ use tokio_util::sync::CancellationToken;
 use tracing::{debug, warn};
 
 use self::io::Timed;
+use crate::connection::Connection;
 use crate::drain::Phase;
 use crate::fault::Refused;
 use crate::http;
@@ -33,25 +33,12 @@ const USER_TIMEOUT_MS: u32 = 60_000;
 /// Idle peers are probed after this long, seconds, and three times at a sixth of it: a laptop that was shut must not hold
 /// a connection for two hours.
 const KEEP_ALIVE_SECONDS: u32 = 60;
+/// Bytes the kernel takes for a peer before it asks us to wait: a peer that never reads costs kilobytes, not megabytes.
+const NOTSENT_LOWAT: u32 = 16 << 10;
 /// Time between HTTP/2 pings, and for their answer.
 const HTTP2_PING: Duration = Duration::from_secs(30);
 /// hyper's smallest read buffer, and so the smallest bound on a head.
 const MIN_HEAD: usize = 8 << 10;
-
-/// One connection, as its requests see it.
-#[derive(Debug)]
-pub struct Connection {
-    refused: Option<Refused>,
-    doing: Arc<Doing>,
-}
-
-/// What a connection does: tells its socket whether a head is due.
-#[derive(Debug, Default)]
-struct Doing(AtomicU8);
-
-/// A request of a connection is under way, until dropped.
-#[derive(Debug)]
-pub struct Busy(Arc<Doing>);
 
 /// What counts for as long as a connection is open.
 enum Admission {
@@ -100,9 +87,8 @@ async fn serve(stream: TcpStream, shard: Arc<Shard>, admission: Admission) {
     let (head, read_time) = shard
         .serving()
         .map_or((MIN_HEAD, REFUSAL_TIME), |serving| (serving.limits.header.max(MIN_HEAD), serving.limits.read_time));
-    let doing = Arc::new(Doing::default());
-    let connection = Arc::new(Connection { refused, doing: Arc::clone(&doing) });
-    let io = TokioIo::new(Timed::new(stream, doing, read_time));
+    let connection = Arc::new(Connection::new(refused));
+    let io = TokioIo::new(Timed::new(stream, connection.doing(), read_time));
     let mut phase = shard.drain.watch();
     let service = {
         let shard = Arc::clone(&shard);
@@ -172,6 +158,7 @@ fn configure(stream: &TcpStream) {
     let _ = setsockopt(stream, sockopt::TcpKeepIdle, &KEEP_ALIVE_SECONDS);
     let _ = setsockopt(stream, sockopt::TcpKeepInterval, &(KEEP_ALIVE_SECONDS / 6));
     let _ = setsockopt(stream, sockopt::TcpKeepCount, &3);
+    let _ = socket2::SockRef::from(stream).set_tcp_notsent_lowat(NOTSENT_LOWAT);
 }
 
 /// The peer went away between its SYN and our accept.
@@ -210,35 +197,5 @@ impl Spare {
             let _ = stream.try_write(FULL);
         }
         *self = Self::new();
-    }
-}
-
-// === impl Connection ===
-
-/// A head is due, or being received.
-const HEAD: u8 = 0;
-/// A request is being answered.
-const BUSY: u8 = 1;
-/// Nothing is due: a quiet client is welcome.
-const IDLE: u8 = 2;
-/// HTTP/2 watches itself, with pings.
-const HTTP2: u8 = 3;
-
-impl Connection {
-    /// Why all of its requests are answered with 503.
-    pub fn refused(&self) -> Option<Refused> {
-        self.refused
-    }
-
-    /// A request begins.
-    pub fn busy(&self, http2: bool) -> Busy {
-        self.doing.0.store(if http2 { HTTP2 } else { BUSY }, Relaxed);
-        Busy(Arc::clone(&self.doing))
-    }
-}
-
-impl Drop for Busy {
-    fn drop(&mut self) {
-        let _ = self.0.0.compare_exchange(BUSY, IDLE, Relaxed, Relaxed);
     }
 }

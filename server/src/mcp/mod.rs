@@ -7,3 +7,4 @@ pub mod prompts;
 pub mod resources;
 pub mod subscriptions;
 pub mod tools;
+pub mod version;

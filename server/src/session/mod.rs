@@ -189,7 +189,7 @@ fn lock<T>(mutex: &Mutex<T>) -> std::sync::MutexGuard<'_, T> {
 #[cfg(test)]
 mod tests {
     use super::*;
-    use crate::era::Version;
+    use crate::mcp::version::Version;
 
     fn claims() -> Claims {
         Claims { issued: 1_000, expires: 2_000, version: Version::V2025_11_25, capabilities: 5, principal: String::new() }

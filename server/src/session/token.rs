@@ -10,7 +10,7 @@ use base64::engine::general_purpose::URL_SAFE_NO_PAD as BASE64;
 use ring::aead::{AES_256_GCM, Aad, LessSafeKey, Nonce, UnboundKey};
 use ring::hkdf;
 
-use crate::era::Version;
+use crate::mcp::version::Version;
 
 /// Bytes of a token as a header value.
 pub const MAX_TOKEN_BYTES: usize = 512;
