@@ -20,7 +20,7 @@ use crate::error::{Error, Result};
 use crate::metrics::Metrics;
 
 /// A loop that has not come round for this long hangs: the kubelet should start us again.
-const HANGS_AFTER: Duration = Duration::from_secs(120);
+const HANGS_AFTER: Duration = Duration::from_mins(2);
 /// For one request, so that a peer that never finishes its head holds nothing.
 const HEAD_TIMEOUT: Duration = Duration::from_secs(5);
 

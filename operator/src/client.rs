@@ -52,7 +52,7 @@ where
     let mut pause = FIRST_PAUSE;
     let mut tries = 1;
     loop {
-        let Ok(answer) = timeout_at(deadline, request()).await else {
+        let Ok(answer) = timeout_at(deadline, Box::pin(request())).await else {
             return Err(Error::Timeout { step, object });
         };
         match answer {

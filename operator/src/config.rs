@@ -9,7 +9,7 @@ use mcp_crds::duration;
 use tracing_subscriber::EnvFilter;
 
 /// Shards are asked for their load this often, and may be asked at most this often and at least this often.
-const SCRAPE_INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_secs(60);
+const SCRAPE_INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(1);
 
 /// Settings of `mcp-operator run`, as written.
 #[derive(Clone, Debug, Args)]
@@ -192,7 +192,7 @@ impl Config {
             );
         }
         if let Some(file) = settings.kubeconfig.as_ref().filter(|file| file.as_os_str().is_empty()) {
-            complain("kubeconfig", "MCP_OPERATOR_KUBECONFIG", format!("{file:?} is not the name of a file"));
+            complain("kubeconfig", "MCP_OPERATOR_KUBECONFIG", format!("'{}' is not the name of a file", file.display()));
         }
         if settings.identity.is_empty() || settings.identity.len() > 128 {
             complain("identity", "MCP_OPERATOR_IDENTITY", "must have 1 to 128 characters".to_owned());

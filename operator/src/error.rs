@@ -115,7 +115,7 @@ pub enum Step {
 }
 
 impl Step {
-    /// In words, for messages and metrics.
+    /// In one word, for metrics.
     pub fn as_str(self) -> &'static str {
         match self {
             Self::Read => "read",
@@ -123,14 +123,17 @@ impl Step {
             Self::Create => "create",
             Self::Label => "label",
             Self::Delete => "delete",
-            Self::PatchStatus => "patch the status of",
+            Self::PatchStatus => "patch_status",
         }
     }
 }
 
 impl fmt::Display for Step {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.write_str(self.as_str())
+        f.write_str(match self {
+            Self::PatchStatus => "patch the status of",
+            Self::Read | Self::Apply | Self::Create | Self::Label | Self::Delete => self.as_str(),
+        })
     }
 }
 

@@ -18,11 +18,11 @@ use crate::scale::History;
 use crate::stages::{CatalogOutcome, Failure, Received};
 
 /// A name that turned out to be taken is tried again after this long.
-const TAKEN_FOR: Duration = Duration::from_secs(60);
+const TAKEN_FOR: Duration = Duration::from_mins(1);
 /// Before a refused write is tried again; doubled each time…
 const FIRST_BACKOFF: Duration = Duration::from_secs(2);
 /// …up to this.
-const LONGEST_BACKOFF: Duration = Duration::from_secs(120);
+const LONGEST_BACKOFF: Duration = Duration::from_mins(2);
 
 /// Of all clusters of one scope, by uid.
 #[derive(Debug, Default)]

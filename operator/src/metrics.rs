@@ -26,7 +26,7 @@ pub struct Outcome {
 pub struct Write {
     /// Kind of the object.
     pub kind: &'static str,
-    /// `apply`, `create`, `label`, `delete` or `patch the status of`.
+    /// `apply`, `create`, `label`, `delete` or `patch_status`.
     pub step: &'static str,
 }
 

@@ -35,7 +35,7 @@ pub enum Object {
     /// Without any right.
     ServiceAccount(ServiceAccount),
     /// Client, members or headless.
-    Service(Service),
+    Service(Box<Service>),
     /// Over the active shards.
     PodDisruptionBudget(PodDisruptionBudget),
     /// Opt-in.
@@ -58,9 +58,9 @@ pub struct Surroundings {
 pub fn objects(cluster: &McpCluster, surroundings: &Surroundings, active: u32) -> Vec<Object> {
     let mut objects = vec![];
     objects.extend(service_account(cluster).map(Object::ServiceAccount));
-    objects.push(Object::Service(shards_service(cluster)));
-    objects.push(Object::Service(members_service(cluster)));
-    objects.push(Object::Service(client_service(cluster)));
+    objects.push(Object::Service(Box::new(shards_service(cluster))));
+    objects.push(Object::Service(Box::new(members_service(cluster))));
+    objects.push(Object::Service(Box::new(client_service(cluster))));
     objects.push(Object::PodDisruptionBudget(disruption_budget(cluster, active)));
     objects.extend(network_policy(cluster, surroundings).map(Object::NetworkPolicy));
     objects

@@ -1,195 +1,155 @@
 //! Carries out what was decided: objects first, then pods. A write that is refused does not keep the others from being tried,
 //! except that no pod is created before what it needs is there.
 
-use std::collections::BTreeSet;
+use std::sync::Arc;
 use std::time::Duration;
 
 use futures::StreamExt as _;
 use futures::stream;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::Pod;
+use k8s_openapi::api::core::v1::{Pod, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
+use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use mcp_crds::McpCluster;
 use mcp_crds::control::KeyRing;
 use mcp_crds::load::DrainRequest;
 
+use super::turn::Turn;
 use super::{Context, Judged};
 use crate::apply::{Created, Writer};
 use crate::desired::{self, pod};
-use crate::error::{Error, Object, Result};
+use crate::error::{Object, Result};
 use crate::events::News;
 use crate::names;
 use crate::stages::{
-    Applied, DeleteReason, DeleteStep, DrainReason, DrainStep, Failure, FailureReason, ObservedShard, PlacementStep, PodRef,
-    elapsed,
+    DeleteReason, DeleteStep, DrainReason, DrainStep, FailureReason, ObservedShard, PlacementStep, PodRef, elapsed,
 };
 
 /// Pods that are written at one time, for one cluster.
 const AT_ONCE: usize = 16;
 
-/// What one pass tried, and what came of it.
-#[derive(Debug, Default)]
-pub(super) struct Turn {
-    tried: BTreeSet<String>,
-    news: Vec<News>,
-    published: Option<String>,
+/// The hand that carries out one judgement.
+pub(super) struct Hand<'a> {
+    context: &'a Context,
+    writer: &'a Writer,
+    cluster: &'a McpCluster,
+    judged: &'a Judged,
+    keys: Option<Arc<KeyRing>>,
+    turn: &'a mut Turn,
+    now: Timestamp,
 }
 
-// === impl Turn ===
+// === impl Hand ===
 
-impl Turn {
-    pub(super) fn new() -> Self {
-        Self::default()
+impl<'a> Hand<'a> {
+    pub(super) fn new(
+        context: &'a Context,
+        writer: &'a Writer,
+        cluster: &'a McpCluster,
+        judged: &'a Judged,
+        turn: &'a mut Turn,
+    ) -> Self {
+        let keys = context.remember(cluster, |memory| memory.keys.clone()).map(|(keys, _)| keys);
+        Self { context, writer, cluster, judged, keys, turn, now: judged.now }
     }
 
-    /// Tries a write, unless it was refused lately; keeps what refused it for the status. None when it did not happen.
-    pub(super) async fn attempt<T>(
-        &mut self,
-        context: &Context,
-        cluster: &McpCluster,
-        object: &Object,
-        write: impl Future<Output = Result<T>>,
-    ) -> Option<T> {
-        let key = object.to_string();
-        self.tried.insert(key.clone());
-        let now = Timestamp::now();
-        if !context.remember(cluster, |memory| memory.is_due(&key, now)) {
-            return None;
+    /// Does everything that the judgement asks for.
+    pub(super) async fn act(mut self) {
+        if self.apply().await {
+            self.create().await;
         }
-        match write.await {
-            Ok(value) => {
-                context.remember(cluster, |memory| memory.accept(&key));
-                Some(value)
-            }
-            Err(error) => {
-                let failure = failure(&key, &error);
-                let jitter = context.jitter();
-                tracing::debug!(object = %key, error = %crate::telemetry::chain(&error), "refused");
-                if context.remember(cluster, |memory| memory.refuse(failure.clone(), now, jitter)) {
-                    let note = format!("{}: {}", failure.object, failure.message);
-                    self.news.push(News::warning(failure.reason.as_str(), "Apply", note));
-                }
-                None
-            }
-        }
+        self.sync().await;
+        self.cancel().await;
+        self.drain().await;
+        self.place().await;
+        self.delete().await;
     }
 
-    /// What came of it, for the status. A refusal of something that nobody wants any more is forgotten.
-    pub(super) fn finish(&mut self, context: &Context, cluster: &McpCluster) -> Applied {
-        let failures = context.remember(cluster, |memory| {
-            memory.refused.retain(|object, _| self.tried.contains(object));
-            memory.refused.values().map(|refused| refused.failure.clone()).collect()
-        });
-        Applied { published: self.published.take(), failures }
-    }
-
-    pub(super) fn into_news(self) -> Vec<News> {
-        self.news
-    }
-}
-
-fn failure(object: &str, error: &Error) -> Failure {
-    let message = error.sentence();
-    let reason = match error {
-        Error::NameConflict { .. } => FailureReason::NameConflict,
-        other => FailureReason::of_response(other.code().unwrap_or_default(), &message),
-    };
-    Failure { reason, object: object.to_owned(), message }
-}
-
-// === impl Context ===
-
-impl Context {
-    pub(super) async fn act(&self, writer: &Writer, cluster: &McpCluster, judged: &Judged, turn: &mut Turn, now: Timestamp) {
-        let ready = self.act_on_objects(writer, cluster, judged, turn).await;
-        if ready {
-            self.create(writer, cluster, judged, turn, now).await;
-        }
-        let keys = self.remember(cluster, |memory| memory.keys.clone()).map(|(keys, _)| keys);
-        self.sync(writer, cluster, judged, turn).await;
-        self.cancel(writer, cluster, judged, keys.as_deref(), turn).await;
-        self.drain(writer, cluster, judged, keys.as_deref(), turn, now).await;
-        self.place(writer, cluster, judged, turn).await;
-        self.delete(writer, cluster, judged, turn).await;
+    async fn attempt<T>(&mut self, object: &Object, write: impl Future<Output = Result<T>>) -> Option<T> {
+        self.turn.attempt(self.context, self.cluster, object, write).await
     }
 
     /// Applies every object but the pods; returns whether all that a pod needs is there.
-    async fn act_on_objects(&self, writer: &Writer, cluster: &McpCluster, judged: &Judged, turn: &mut Turn) -> bool {
-        let mut ready = self.remember(cluster, |memory| memory.keys.is_some());
-        for object in desired::objects(cluster, &self.surroundings(), active(judged)) {
+    async fn apply(&mut self) -> bool {
+        let mut ready = self.context.remember(self.cluster, |memory| memory.keys.is_some());
+        for object in desired::objects(self.cluster, &self.context.surroundings(), active(self.judged)) {
             let name = object.name().to_owned();
             match object {
                 desired::Object::ServiceAccount(object) => {
-                    let key = Object::of::<k8s_openapi::api::core::v1::ServiceAccount>(&name);
-                    ready &= turn.attempt(self, cluster, &key, writer.apply(desired::seal(object))).await.is_some();
+                    let key = Object::of::<ServiceAccount>(&name);
+                    ready &= self.attempt(&key, Box::pin(self.writer.apply(desired::seal(object)))).await.is_some();
                 }
                 desired::Object::Service(object) => {
-                    let key = Object::of::<k8s_openapi::api::core::v1::Service>(&name);
-                    turn.attempt(self, cluster, &key, writer.apply(desired::seal(object))).await;
+                    let key = Object::of::<Service>(&name);
+                    self.attempt(&key, Box::pin(self.writer.apply(desired::seal(*object)))).await;
                 }
                 desired::Object::PodDisruptionBudget(object) => {
-                    let key = Object::of::<k8s_openapi::api::policy::v1::PodDisruptionBudget>(&name);
-                    turn.attempt(self, cluster, &key, writer.apply(desired::seal(object))).await;
+                    let key = Object::of::<PodDisruptionBudget>(&name);
+                    self.attempt(&key, Box::pin(self.writer.apply(desired::seal(object)))).await;
                 }
                 desired::Object::NetworkPolicy(object) => {
                     let key = Object::of::<NetworkPolicy>(&name);
-                    turn.attempt(self, cluster, &key, writer.apply(desired::seal(object))).await;
+                    self.attempt(&key, Box::pin(self.writer.apply(desired::seal(object)))).await;
                 }
             }
         }
-        if cluster.spec.network_policy.is_none() {
-            let name = names::network_policy(desired::name_of(cluster));
+        if self.cluster.spec.network_policy.is_none() {
+            let name = names::network_policy(desired::name_of(self.cluster));
             let key = Object::of::<NetworkPolicy>(&name);
-            turn.attempt(self, cluster, &key, writer.prune::<NetworkPolicy>(&name)).await;
+            self.attempt(&key, self.writer.prune::<NetworkPolicy>(&name)).await;
         }
-        turn.published = self.publish(writer, cluster, turn).await;
-        ready && turn.published.is_some()
+        self.turn.published = self.context.publish(self.writer, self.cluster, self.turn).await;
+        ready && self.turn.published.is_some()
     }
 
-    async fn create(&self, writer: &Writer, cluster: &McpCluster, judged: &Judged, turn: &mut Turn, now: Timestamp) {
-        let sync = self.sync_mark(cluster);
-        for index in &judged.plan.create {
-            let mut pod = pod::shard_pod(cluster, &judged.rendered, *index);
+    async fn create(&mut self) {
+        let sync = self.sync_mark();
+        for index in &self.judged.plan.create {
+            let mut pod = pod::shard_pod(self.cluster, &self.judged.rendered, *index);
             if let Some(sync) = &sync {
                 pod.metadata.annotations.get_or_insert_default().insert(names::ANNOTATION_SYNC.to_owned(), sync.clone());
             }
             let key = Object::of::<Pod>(pod.metadata.name.as_deref().unwrap_or_default());
-            match turn.attempt(self, cluster, &key, writer.create_pod(&pod)).await {
-                Some(Created::New) => tracing::info!(shard = %key.name, template = %judged.rendered.hash, "created"),
+            match self.attempt(&key, Box::pin(self.writer.create_pod(&pod))).await {
+                Some(Created::New) => tracing::info!(shard = %key.name, template = %self.judged.rendered.hash, "created"),
                 Some(Created::Already) | None => {}
                 Some(Created::Taken) => {
-                    self.remember(cluster, |memory| memory.take(*index, now));
+                    self.context.remember(self.cluster, |memory| memory.take(*index, self.now));
                     let note = format!("{key} exists and does not belong to this McpCluster: its name is left out.");
-                    turn.news.push(News::warning(FailureReason::NameConflict.as_str(), "Create", note));
+                    self.turn.tell(News::warning(FailureReason::NameConflict.as_str(), "Create", note));
                 }
             }
         }
     }
 
     /// Touches pods whose mounted objects changed, so that the kubelet brings the change within seconds.
-    async fn sync(&self, writer: &Writer, cluster: &McpCluster, judged: &Judged, turn: &mut Turn) {
-        let Some(mark) = self.sync_mark(cluster) else { return };
-        let pods = self.stores.pods.in_namespace(desired::namespace_of(cluster));
+    async fn sync(&mut self) {
+        let Some(mark) = self.sync_mark() else { return };
+        let pods = self.context.stores.pods.in_namespace(desired::namespace_of(self.cluster));
         let old = |shard: &&ObservedShard| {
             let pod = pods.iter().find(|pod| pod.metadata.uid.as_deref() == Some(shard.uid.as_str()));
             let annotations = pod.and_then(|pod| pod.metadata.annotations.as_ref());
             shard.terminating.is_none() && annotations.and_then(|all| all.get(names::ANNOTATION_SYNC)) != Some(&mark)
         };
         let annotations = [(names::ANNOTATION_SYNC, Some(mark.as_str()))];
-        let outdated = judged.observed.shards.iter().filter(old);
-        let touches: Vec<_> = outdated
-            .map(|shard| async { (shard.name.clone(), writer.label_pod(&shard.pod(), &[], &annotations).await) })
+        let outdated = self.judged.observed.shards.iter().filter(old);
+        let futures: Vec<_> = outdated
+            .map(|shard| async { (shard.name.clone(), self.writer.label_pod(&shard.pod(), &[], &annotations).await) })
             .collect();
-        let mut touched = stream::iter(touches).buffer_unordered(AT_ONCE);
-        while let Some((name, result)) = touched.next().await {
-            turn.attempt(self, cluster, &Object::of::<Pod>(&name), std::future::ready(result)).await;
+        let mut done = stream::iter(futures).buffer_unordered(AT_ONCE);
+        while let Some((name, result)) = done.next().await {
+            self.attempt(&Object::of::<Pod>(&name), std::future::ready(result)).await;
         }
     }
 
     /// What the mounted objects are now: the annotation that says so is on every pod.
-    fn sync_mark(&self, cluster: &McpCluster) -> Option<String> {
-        self.remember(cluster, |memory| {
+    fn sync_mark(&self) -> Option<String> {
+        self.context.remember(self.cluster, |memory| {
             let hash = memory.catalog.published.clone().flatten()?;
+            let needs = memory.catalog.compiled.as_ref().is_some_and(|compiled| !compiled.credentials.is_empty());
+            if needs && memory.catalog.credentials.is_none() {
+                return None; // not known yet
+            }
             let digits = |text: &str| text.chars().take(12).collect::<String>();
             Some(match &memory.catalog.credentials {
                 Some(credentials) => format!("{}-{}", digits(&hash), digits(credentials)),
@@ -199,16 +159,16 @@ impl Context {
     }
 
     /// Takes drains back: the shard first, because a pod that is placed and drains would refuse its clients.
-    async fn cancel(&self, writer: &Writer, cluster: &McpCluster, judged: &Judged, keys: Option<&KeyRing>, turn: &mut Turn) {
+    async fn cancel(&mut self) {
         let request = DrainRequest { cancel: true, ..DrainRequest::default() };
-        for pod in &judged.plan.cancel {
-            if !self.order(judged, pod, keys, &request).await {
+        for pod in &self.judged.plan.cancel {
+            if !self.order(pod, &request).await {
                 continue;
             }
             let labels = [(names::LABEL_STATE, Some(names::STATE_ACTIVE)), (names::LABEL_PLACED, Some(names::PLACED))];
             let annotations = [(names::ANNOTATION_DRAIN_REASON, None), (names::ANNOTATION_DRAIN_STARTED, None)];
-            let write = writer.label_pod(pod, &labels, &annotations);
-            if turn.attempt(self, cluster, &Object::of::<Pod>(&pod.name), write).await.is_some() {
+            let write = self.writer.label_pod(pod, &labels, &annotations);
+            if self.attempt(&Object::of::<Pod>(&pod.name), write).await.is_some() {
                 tracing::info!(shard = %pod.name, "drain taken back");
             }
         }
@@ -216,16 +176,8 @@ impl Context {
 
     /// Starts drains, and repeats the order to shards that do not say that they drain. The mark comes first: it survives this
     /// process, and it takes the shard out of placement.
-    async fn drain(
-        &self,
-        writer: &Writer,
-        cluster: &McpCluster,
-        judged: &Judged,
-        keys: Option<&KeyRing>,
-        turn: &mut Turn,
-        now: Timestamp,
-    ) {
-        for step in &judged.plan.drain {
+    async fn drain(&mut self) {
+        for step in &self.judged.plan.drain {
             if !step.marked {
                 let started = step.started.to_string();
                 let labels = [(names::LABEL_STATE, Some(names::STATE_DRAINING)), (names::LABEL_PLACED, Some(names::NOT_PLACED))];
@@ -233,24 +185,24 @@ impl Context {
                     (names::ANNOTATION_DRAIN_REASON, Some(step.reason.as_str())),
                     (names::ANNOTATION_DRAIN_STARTED, Some(started.as_str())),
                 ];
-                let write = writer.label_pod(&step.pod, &labels, &annotations);
-                if turn.attempt(self, cluster, &Object::of::<Pod>(&step.pod.name), write).await.is_none() {
+                let write = self.writer.label_pod(&step.pod, &labels, &annotations);
+                if self.attempt(&Object::of::<Pod>(&step.pod.name), write).await.is_none() {
                     continue;
                 }
-                let note = self.drain_note(cluster, judged, step);
+                let note = self.drain_note(step);
                 tracing::info!(shard = %step.pod.name, reason = step.reason.as_str(), "draining");
-                turn.news.push(News::normal(step.reason.as_str(), "Drain", note));
+                self.turn.tell(News::normal(step.reason.as_str(), "Drain", note));
             }
-            let timeout = cluster.spec.drain.timeout.or_zero().saturating_sub(elapsed(step.started, now));
-            let window = cluster.spec.drain.window.or_zero().min(timeout);
+            let timeout = self.cluster.spec.drain.timeout.or_zero().saturating_sub(elapsed(step.started, self.now));
+            let window = self.cluster.spec.drain.window.or_zero().min(timeout);
             let request = DrainRequest { window_ms: milliseconds(window), timeout_ms: milliseconds(timeout), cancel: false };
-            self.order(judged, &step.pod, keys, &request).await;
+            self.order(&step.pod, &request).await;
         }
     }
 
     /// Says whom a drain costs what; for a rollout, also for which difference.
-    fn drain_note(&self, cluster: &McpCluster, judged: &Judged, step: &DrainStep) -> String {
-        let shard = judged.observed.shards.iter().find(|shard| shard.uid == step.pod.uid);
+    fn drain_note(&self, step: &DrainStep) -> String {
+        let shard = self.judged.observed.shards.iter().find(|shard| shard.uid == step.pod.uid);
         let load =
             shard.and_then(|shard| shard.report.as_ref()).map(|received| (received.report.streams, received.report.in_flight));
         let holds = match load {
@@ -258,7 +210,7 @@ impl Context {
             None => format!("{} does not report what it holds.", step.pod.name),
         };
         match step.reason {
-            DrainReason::Rollout => match self.difference(cluster, judged, &step.pod) {
+            DrainReason::Rollout => match self.difference(&step.pod) {
                 Some(difference) => format!("{holds} {difference}"),
                 None => holds,
             },
@@ -267,18 +219,20 @@ impl Context {
     }
 
     /// The first difference between the template a shard was born with and the present one.
-    fn difference(&self, cluster: &McpCluster, judged: &Judged, pod: &PodRef) -> Option<String> {
-        let known = self.stores.pods.get(desired::namespace_of(cluster), &pod.name)?;
+    fn difference(&self, pod: &PodRef) -> Option<String> {
+        let known = self.context.stores.pods.get(desired::namespace_of(self.cluster), &pod.name)?;
         let born = known.metadata.annotations.as_ref()?.get(names::ANNOTATION_TEMPLATE)?;
-        let now = serde_json::to_value(&judged.rendered.template).ok()?;
+        let now = serde_json::to_value(&self.judged.rendered.template).ok()?;
         pod::difference(&serde_json::from_str(born).ok()?, &now)
     }
 
     /// Sends an order to a shard; returns whether it obeys. A shard that cannot be reached is told again by the next pass.
-    async fn order(&self, judged: &Judged, pod: &PodRef, keys: Option<&KeyRing>, request: &DrainRequest) -> bool {
-        let shard = judged.observed.shards.iter().find(|shard| shard.uid == pod.uid);
-        let Some((address, keys)) = shard.and_then(|shard| shard.address.as_deref()).zip(keys) else { return false };
-        match self.shards.drain(address, keys, request, Timestamp::now()).await {
+    async fn order(&self, pod: &PodRef, request: &DrainRequest) -> bool {
+        let shard = self.judged.observed.shards.iter().find(|shard| shard.uid == pod.uid);
+        let Some((address, keys)) = shard.and_then(|shard| shard.address.as_deref()).zip(self.keys.as_deref()) else {
+            return false;
+        };
+        match self.context.shards.drain(address, keys, request, Timestamp::now()).await {
             Ok(()) => true,
             Err(error) => {
                 tracing::info!(shard = %pod.name, error = %crate::telemetry::chain(&error), "order not taken");
@@ -288,33 +242,34 @@ impl Context {
     }
 
     /// Takes shards out of the client Service, or back in. Fencing cuts no stream.
-    async fn place(&self, writer: &Writer, cluster: &McpCluster, judged: &Judged, turn: &mut Turn) {
+    async fn place(&mut self) {
         let handled = |pod: &PodRef| {
-            let plan = &judged.plan;
+            let plan = &self.judged.plan;
             plan.cancel.contains(pod) || plan.drain.iter().any(|step| !step.marked && step.pod == *pod)
         };
-        for PlacementStep { pod, placed } in judged.placement.iter().filter(|step| !handled(&step.pod)) {
+        for PlacementStep { pod, placed } in self.judged.placement.iter().filter(|step| !handled(&step.pod)) {
             let labels = [(names::LABEL_PLACED, Some(if *placed { names::PLACED } else { names::NOT_PLACED }))];
-            let write = writer.label_pod(pod, &labels, &[]);
-            if turn.attempt(self, cluster, &Object::of::<Pod>(&pod.name), write).await.is_some() {
+            let write = self.writer.label_pod(pod, &labels, &[]);
+            if self.attempt(&Object::of::<Pod>(&pod.name), write).await.is_some() {
                 tracing::info!(shard = %pod.name, placed, "placement changed");
             }
         }
     }
 
-    async fn delete(&self, writer: &Writer, cluster: &McpCluster, judged: &Judged, turn: &mut Turn) {
-        let steps = judged.plan.delete.iter();
-        let deletes: Vec<_> = steps.map(|step| async move { (step, writer.delete_pod(&step.pod).await) }).collect();
-        let mut deleted = stream::iter(deletes).buffer_unordered(AT_ONCE);
-        while let Some((DeleteStep { pod, reason }, result)) = deleted.next().await {
+    async fn delete(&mut self) {
+        let writer = self.writer;
+        let steps = self.judged.plan.delete.iter();
+        let futures: Vec<_> = steps.map(|step| async move { (step, writer.delete_pod(&step.pod).await) }).collect();
+        let mut done = stream::iter(futures).buffer_unordered(AT_ONCE);
+        while let Some((DeleteStep { pod, reason }, result)) = done.next().await {
             let object = Object::of::<Pod>(&pod.name);
-            if turn.attempt(self, cluster, &object, std::future::ready(result)).await.is_some() {
+            if self.attempt(&object, std::future::ready(result)).await.is_some() {
                 tracing::info!(shard = %pod.name, reason = reason.as_str(), "deleted");
                 // What finishes a drain was told when it began.
                 if *reason != DeleteReason::Drained {
-                    let difference = self.difference(cluster, judged, pod).unwrap_or_default();
+                    let difference = self.difference(pod).unwrap_or_default();
                     let note = format!("{} is deleted. {difference}", pod.name);
-                    turn.news.push(News::normal(reason.as_str(), "Delete", note.trim_end().to_owned()));
+                    self.turn.tell(News::normal(reason.as_str(), "Delete", note.trim_end().to_owned()));
                 }
             }
         }

@@ -1,18 +1,19 @@
 //! What a cluster serves: references read, compiled, checked, and only then ready to publish. What cannot be compiled is
 //! never published; what was published before stays.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::{ConfigMap, Secret};
 use mcp_crds::McpCluster;
-use mcp_crds::catalog::{self, CompileInput, Compiled, Problem, ProblemKind};
+use mcp_crds::catalog::{self, CompileInput, Compiled, CredentialFile, Problem, ProblemKind};
 use mcp_crds::cluster::SourceStatus;
 use mcp_crds::shard;
 
 use super::Context;
-use super::act::Turn;
+use super::turn::Turn;
 use crate::apply::Writer;
 use crate::desired;
 use crate::error::{Object, Result};
@@ -22,28 +23,25 @@ use crate::references;
 use crate::stages::{CatalogOutcome, CatalogRefusal, CompiledCounts, elapsed};
 
 /// How often the users' Secrets are read again: they are never watched.
-const SECRETS_INTERVAL: Duration = Duration::from_secs(60);
+const SECRETS_INTERVAL: Duration = Duration::from_mins(1);
 /// How often a missing one is looked for: somebody is about to create it.
 const MISSING_INTERVAL: Duration = Duration::from_secs(10);
 
 impl Context {
-    /// Brings the compiled catalog and the copied credentials up to date.
-    ///
-    /// # Errors
-    /// When the API server does not say what a reference holds.
-    pub(super) async fn refresh_catalog(&self, writer: &Writer, cluster: &Arc<McpCluster>, turn: &mut Turn) -> Result<()> {
+    /// Brings the compiled catalog and the copied credentials up to date. When the API server does not say what a reference
+    /// holds, what was known before stays, and the status says so.
+    pub(super) async fn refresh_catalog(&self, writer: &Writer, cluster: &Arc<McpCluster>, turn: &mut Turn) {
         let now = Timestamp::now();
         let mut memory = self.remember(cluster, |memory| {
             // What changes while this pass reads makes it stale again.
             let stale = std::mem::take(&mut memory.catalog.stale);
             CatalogMemory { stale, ..memory.catalog.clone() }
         });
-        let result = self.bring_up_to_date(writer, cluster, &mut memory, turn, now).await;
+        let complete = self.bring_up_to_date(writer, cluster, &mut memory, turn, now).await.is_some();
         self.remember(cluster, |whole| {
-            let stale = whole.catalog.stale || (result.is_err() && memory.stale);
+            let stale = whole.catalog.stale || (!complete && memory.stale);
             whole.catalog = CatalogMemory { stale, ..memory };
         });
-        result
     }
 
     async fn bring_up_to_date(
@@ -53,46 +51,67 @@ impl Context {
         memory: &mut CatalogMemory,
         turn: &mut Turn,
         now: Timestamp,
-    ) -> Result<()> {
+    ) -> Option<()> {
+        let name = desired::name_of(cluster);
         if memory.published.is_none() {
-            memory.published = Some(published(writer, cluster).await?);
+            let object = Object::of::<ConfigMap>(&names::config_map(name));
+            memory.published = Some(turn.attempt(self, cluster, &object, published(writer, cluster)).await?);
         }
         let input = (cluster.metadata.generation.unwrap_or_default(), self.image(cluster));
-        let mut fresh = false;
         if memory.stale || memory.compiled_for.as_ref() != Some(&input) {
-            let (config_maps, refers) = references::read_config_maps(writer, cluster.spec.catalog.as_ref()).await?;
+            let reading = references::read_config_maps(writer, cluster.spec.catalog.as_ref());
+            let (config_maps, refers) = turn.attempt(self, cluster, &reference("ConfigMap", name), reading).await?;
             memory.config_maps = Arc::new(config_maps);
             memory.refers = refers;
             self.compile(cluster, memory, &input.1).await;
             memory.compiled_for = Some(input);
-            fresh = true;
         }
-        let due = secrets_due(memory, now);
-        let (Some(compiled), true) = (memory.compiled.clone(), fresh || due) else { return Ok(()) };
-        if matches!(memory.outcome, CatalogOutcome::Refused { reason, .. } if reason != CatalogRefusal::SecretMissing) {
-            return Ok(());
-        }
-        match references::read_credentials(writer, &compiled.credentials).await? {
-            Err(problems) => {
-                let problems = problems.iter().map(ToString::to_string).collect();
-                memory.outcome = CatalogOutcome::Refused { reason: CatalogRefusal::SecretMissing, errors: problems };
-            }
+        // What compiled is ready when the credentials it needs are there. While a newer one does not compile, those of the
+        // last one that did are kept up to date.
+        let broken = matches!(memory.outcome, CatalogOutcome::Refused { reason, .. } if reason != CatalogRefusal::SecretMissing);
+        let pending = memory.outcome == CatalogOutcome::NotLoaded;
+        let (Some(compiled), true) = (memory.compiled.clone(), pending || secrets_due(memory, now)) else { return Some(()) };
+        let reading = references::read_credentials(writer, &compiled.credentials);
+        match turn.attempt(self, cluster, &reference("Secret", name), reading).await? {
+            Err(problems) if !broken => memory.outcome = refused(&problems),
+            Err(_) => {}
             Ok(credentials) => {
-                memory.outcome = CatalogOutcome::Compiled(counts(&compiled, memory));
-                let secret = desired::seal(desired::credentials_secret(cluster, credentials));
-                let fingerprint = desired::fingerprint(&secret);
-                // Nobody misses copies of nothing, unless copies of something are left.
-                let wanted = !compiled.credentials.is_empty() || memory.credentials.is_some();
-                if wanted && !cluster.spec.paused {
-                    let object = Object::of::<Secret>(&names::credentials_secret(desired::name_of(cluster)));
-                    if turn.attempt(self, cluster, &object, writer.apply_secret(secret)).await.is_some() {
-                        memory.credentials = Some(fingerprint);
-                    }
+                self.copy_credentials(writer, cluster, memory, credentials, turn).await?;
+                if !broken {
+                    memory.outcome = CatalogOutcome::Compiled(counts(&compiled, memory));
                 }
             }
         }
         memory.secrets_read = Some(now);
-        Ok(())
+        Some(())
+    }
+
+    /// Writes the copies that shards mount. None when that was refused: then nothing that needs them is published.
+    async fn copy_credentials(
+        &self,
+        writer: &Writer,
+        cluster: &McpCluster,
+        memory: &mut CatalogMemory,
+        credentials: BTreeMap<CredentialFile, Vec<u8>>,
+        turn: &mut Turn,
+    ) -> Option<()> {
+        if cluster.spec.paused {
+            return Some(());
+        }
+        let object = Object::of::<Secret>(&names::credentials_secret(desired::name_of(cluster)));
+        if credentials.is_empty() && memory.credentials.is_none() {
+            // Copies of nothing are not missed; but copies that an earlier process made may be left.
+            let left = memory.secrets_read.is_none()
+                && turn.attempt(self, cluster, &object, writer.secret(&object.name)).await?.is_some();
+            if !left {
+                return Some(());
+            }
+        }
+        let secret = desired::seal(desired::credentials_secret(cluster, credentials));
+        let fingerprint = desired::fingerprint(&secret);
+        turn.attempt(self, cluster, &object, writer.apply_secret(secret)).await?;
+        memory.credentials = Some(fingerprint);
+        Some(())
     }
 
     /// Compiles, off the threads that wait for sockets: thousands of schemas take their time.
@@ -148,10 +167,15 @@ impl Context {
     }
 }
 
+/// What a catalog refers to, as one object: it is read whole or not at all.
+fn reference(kind: &'static str, cluster: &str) -> Object {
+    Object { kind, name: format!("that the catalog of {cluster} refers to") }
+}
+
 /// Whether the users' Secrets are to be read again.
 pub(super) fn secrets_due(memory: &CatalogMemory, now: Timestamp) -> bool {
     let missing = matches!(memory.outcome, CatalogOutcome::Refused { reason: CatalogRefusal::SecretMissing, .. });
-    let needed = missing || memory.compiled.as_ref().is_some_and(|compiled| !compiled.credentials.is_empty());
+    let needed = memory.compiled.as_ref().is_some_and(|compiled| !compiled.credentials.is_empty());
     let interval = if missing { MISSING_INTERVAL } else { SECRETS_INTERVAL };
     needed && memory.secrets_read.is_none_or(|read| elapsed(read, now) >= interval)
 }

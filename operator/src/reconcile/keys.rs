@@ -10,7 +10,7 @@ use mcp_crds::control::KeyRing;
 use ring::rand::SecureRandom as _;
 
 use super::Context;
-use super::act::Turn;
+use super::turn::Turn;
 use crate::apply::Writer;
 use crate::desired;
 use crate::error::{Error, Object, Result};
@@ -18,7 +18,7 @@ use crate::names;
 use crate::stages::elapsed;
 
 /// How often the Secret is looked at: somebody may have deleted it.
-pub(super) const KEYS_INTERVAL: Duration = Duration::from_secs(60);
+pub(super) const KEYS_INTERVAL: Duration = Duration::from_mins(1);
 
 impl Context {
     /// Makes sure that the keys are there and known.
@@ -37,19 +37,18 @@ impl Context {
 
     async fn ensure_keys(&self, writer: &Writer, cluster: &McpCluster, before: Option<&KeyRing>) -> Result<KeyRing> {
         let name = names::keys_secret(desired::name_of(cluster));
-        let secret = match writer.secret(&name).await? {
-            Some(secret) => secret,
-            None => {
-                let fresh = match before {
-                    // Somebody deleted it. The same keys again: others would end every session.
-                    Some(keys) => desired::keys_secret_of(cluster, keys),
-                    None => desired::keys_secret(cluster, &self.random_key()?, &self.random_key()?),
-                };
-                match writer.create_secret(&fresh).await? {
-                    Some(created) => created,
-                    // Another process was faster; its keys count.
-                    None => writer.secret(&name).await?.unwrap_or(fresh),
-                }
+        let secret = if let Some(secret) = writer.secret(&name).await? {
+            secret
+        } else {
+            let fresh = match before {
+                // Somebody deleted it. The same keys again: others would end every session.
+                Some(keys) => desired::keys_secret_of(cluster, keys),
+                None => desired::keys_secret(cluster, &self.random_key()?, &self.random_key()?),
+            };
+            match writer.create_secret(&fresh).await? {
+                Some(created) => created,
+                // Another process was faster; its keys count.
+                None => writer.secret(&name).await?.unwrap_or(fresh),
             }
         };
         let object = || Object::of::<Secret>(&name);

@@ -5,6 +5,7 @@ mod catalog;
 mod keys;
 mod news;
 mod tick;
+mod turn;
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -16,11 +17,12 @@ use mcp_crds::{McpCluster, McpClusterStatus};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::time::Instant;
 
+use self::turn::Turn;
 use crate::apply::Writer;
 use crate::config::Config;
 use crate::desired::{self, Surroundings, pod};
 use crate::error::{Error, Result};
-use crate::events::Events;
+use crate::events::{Events, News};
 use crate::memory::{Memories, Memory, backoff};
 use crate::metrics::{self, Metrics};
 use crate::observe::{Scraper, Stores};
@@ -31,8 +33,10 @@ use crate::shards::Shards;
 use crate::stages::{Applied, Decision, Observed, ObservedShard, PlacementStep, Plan};
 use crate::status;
 
+/// A pass that failed this often in a row is no hiccup.
+const LOUD_AFTER: u32 = 3;
 /// A pass that nothing asked for: what watches might have missed is found after this long.
-const RESYNC: Duration = Duration::from_secs(300);
+const RESYNC: Duration = Duration::from_mins(5);
 
 /// What passes share, in one scope.
 pub struct Context {
@@ -69,16 +73,17 @@ pub(crate) struct Judged {
     pub(crate) plan: Plan,
     pub(crate) placement: Vec<PlacementStep>,
     pub(crate) flips: Flips,
+    pub(crate) now: Timestamp,
 }
 
 /// One pass.
 ///
 /// # Errors
-/// When what the pass needs could not be read or the status could not be written. A refused write is no error: it is in the
-/// status, and is tried again when it is due.
+/// When the status could not be written. What is refused before is no error: it is in the status, and is tried again when it
+/// is due.
 pub async fn reconcile(cluster: Arc<McpCluster>, context: Arc<Context>) -> Result<Action> {
     let begun = Instant::now();
-    let result = context.pass(&cluster).await;
+    let result = Box::pin(context.pass(&cluster)).await;
     let outcome = result.as_ref().map_or_else(Error::reason, |_| "ok");
     context.metrics.passes.get_or_create(&metrics::Outcome { outcome }).inc();
     context.metrics.pass_seconds.observe(begun.elapsed().as_secs_f64());
@@ -95,9 +100,11 @@ pub fn retry(cluster: Arc<McpCluster>, error: &Error, context: Arc<Context>) -> 
     let failed = context.remember(&cluster, |memory| memory.failed_passes);
     let wait = backoff(failed, context.jitter());
     let chain = crate::telemetry::chain(error);
-    match failed {
-        0..=2 => tracing::info!(cluster = %desired::name_of(&cluster), error = %chain, failed, "pass failed"),
-        _ => tracing::warn!(cluster = %desired::name_of(&cluster), error = %chain, failed, "pass failed"),
+    let name = desired::name_of(&cluster);
+    if failed < LOUD_AFTER {
+        tracing::info!(cluster = name, error = %chain, failed, "pass failed");
+    } else {
+        tracing::warn!(cluster = name, error = %chain, failed, "pass failed");
     }
     Action::requeue(wait)
 }
@@ -116,11 +123,11 @@ impl Context {
             return Ok(Action::await_change());
         }
         let writer = self.writer(cluster);
-        let mut turn = act::Turn::new();
+        let mut turn = Turn::new();
         if !cluster.spec.paused {
             self.refresh_keys(&writer, cluster, &mut turn).await;
         }
-        self.refresh_catalog(&writer, cluster, &mut turn).await?;
+        self.refresh_catalog(&writer, cluster, &mut turn).await;
         if self.remember(cluster, |memory| memory.history.is_none()) {
             // A new process hears the shards before it says anything about them.
             self.hear_first(cluster).await;
@@ -131,10 +138,10 @@ impl Context {
         self.remember(cluster, |memory| memory.history = Some(judged.history.clone()));
         if !cluster.spec.paused {
             self.remember(cluster, |memory| memory.flips = judged.flips.clone());
-            self.act(&writer, cluster, &judged, &mut turn, now).await;
+            Box::pin(act::Hand::new(self, &writer, cluster, &judged, &mut turn).act()).await;
         }
         let applied = turn.finish(self, cluster);
-        self.tell(&writer, cluster, &judged, &applied, turn.into_news(), now).await?;
+        self.tell(&writer, &judged, &applied, turn.into_news()).await?;
         Ok(Action::requeue(RESYNC.mul_f64(0.8 + 0.4 * self.jitter())))
     }
 
@@ -155,7 +162,7 @@ impl Context {
         let (decision, history) = scale::decide(&Policy::of(&cluster.spec), &observed, &history, now);
         let plan = rollout::plan(&observed, &decision, now);
         let (placement, flips) = placement::place(&observed, &decision, &flips, now);
-        Judged { observed, rendered, decision, history, plan, placement, flips }
+        Judged { observed, rendered, decision, history, plan, placement, flips, now }
     }
 
     fn observed(&self, cluster: &Arc<McpCluster>, image: String, now: Timestamp) -> Observed {
@@ -201,23 +208,16 @@ impl Context {
         }
     }
 
-    fn summarize(&self, cluster: &McpCluster, judged: &Judged, applied: &Applied, now: Timestamp) -> McpClusterStatus {
-        let (before, _) = self.status_before(cluster);
-        status::summarize(&judged.observed, &judged.decision, applied, before.as_ref(), now)
+    fn summarize(&self, judged: &Judged, applied: &Applied) -> McpClusterStatus {
+        let (before, _) = self.status_before(&judged.observed.cluster);
+        status::summarize(&judged.observed, &judged.decision, applied, before.as_ref(), judged.now)
     }
 
     /// Events for what happened, and the status when a person would care.
-    async fn tell(
-        &self,
-        writer: &Writer,
-        cluster: &McpCluster,
-        judged: &Judged,
-        applied: &Applied,
-        mut news: Vec<crate::events::News>,
-        now: Timestamp,
-    ) -> Result<()> {
+    async fn tell(&self, writer: &Writer, judged: &Judged, applied: &Applied, mut news: Vec<News>) -> Result<()> {
+        let (cluster, now) = (&*judged.observed.cluster, judged.now);
         let (before, written_at) = self.status_before(cluster);
-        let after = self.summarize(cluster, judged, applied, now);
+        let after = self.summarize(judged, applied);
         if status::worth_patching(before.as_ref(), &after, written_at, now) {
             writer.patch_status(desired::name_of(cluster), &after).await?;
             tracing::debug!(difference = first_difference(before.as_ref(), &after), "status written");

@@ -134,7 +134,7 @@ impl Context {
             return true;
         }
         let applied = Applied { published: judged.observed.published.clone(), failures };
-        let after = self.summarize(cluster, judged, &applied, now);
+        let after = self.summarize(judged, &applied);
         let (before, written_at) = self.status_before(cluster);
         status::worth_patching(before.as_ref(), &after, written_at, now)
     }

@@ -10,10 +10,10 @@ const LONGEST: usize = 80;
 /// Elements of a list that carry a `name`, a `key` or a `topologyKey` are compared by it, so that an inserted variable is one
 /// difference and not a change of all that follow.
 pub fn difference(old: &Value, new: &Value) -> Option<String> {
-    at(String::new(), old, new)
+    at("", old, new)
 }
 
-fn at(path: String, old: &Value, new: &Value) -> Option<String> {
+fn at(path: &str, old: &Value, new: &Value) -> Option<String> {
     match (old, new) {
         (Value::Object(old), Value::Object(new)) => {
             let mut keys: Vec<&String> = old.keys().chain(new.keys()).collect();
@@ -21,19 +21,19 @@ fn at(path: String, old: &Value, new: &Value) -> Option<String> {
             keys.dedup();
             keys.into_iter().find_map(|key| {
                 let path = if path.is_empty() { key.clone() } else { format!("{path}.{}", member(key)) };
-                either(path, old.get(key), new.get(key))
+                either(&path, old.get(key), new.get(key))
             })
         }
         (Value::Array(old), Value::Array(new)) => match (keyed(old), keyed(new)) {
-            (Some(_), Some(_)) => named(&path, old, new),
-            _ => (0..old.len().max(new.len())).find_map(|i| either(format!("{path}[{i}]"), old.get(i), new.get(i))),
+            (Some(_), Some(_)) => named(path, old, new),
+            _ => (0..old.len().max(new.len())).find_map(|i| either(&format!("{path}[{i}]"), old.get(i), new.get(i))),
         },
         (old, new) if old == new => None,
         (old, new) => Some(format!("{path}: {} → {}", show(old), show(new))),
     }
 }
 
-fn either(path: String, old: Option<&Value>, new: Option<&Value>) -> Option<String> {
+fn either(path: &str, old: Option<&Value>, new: Option<&Value>) -> Option<String> {
     match (old, new) {
         (Some(old), Some(new)) => at(path, old, new),
         (Some(old), None) => Some(format!("{path}: {} → unset", show(old))),
@@ -50,7 +50,7 @@ fn named(path: &str, old: &[Value], new: &[Value]) -> Option<String> {
         let (before, after) = (find(old, key), find(new, key));
         let index = after.or(before).unwrap_or_default();
         let here = if new.len() == 1 && old.len() == 1 { format!("{path}[{index}]") } else { format!("{path}[{key}]") };
-        if let Some(text) = either(here, before.map(|i| &old[i]), after.map(|i| &new[i])) {
+        if let Some(text) = either(&here, before.map(|i| &old[i]), after.map(|i| &new[i])) {
             return Some(text);
         }
     }

@@ -1,0 +1,86 @@
+//! What one pass tried: each write at most as often as it is due, and what refused it.
+
+use std::collections::BTreeSet;
+
+use jiff::Timestamp;
+use mcp_crds::McpCluster;
+
+use super::Context;
+use crate::error::{Error, Object, Result};
+use crate::events::News;
+use crate::stages::{Applied, Failure, FailureReason};
+
+/// What one pass tried, and what came of it.
+#[derive(Debug, Default)]
+pub(super) struct Turn {
+    tried: BTreeSet<String>,
+    news: Vec<News>,
+    pub(super) published: Option<String>,
+}
+
+// === impl Turn ===
+
+impl Turn {
+    pub(super) fn new() -> Self {
+        Self::default()
+    }
+
+    /// Tries a write, unless it was refused lately; keeps what refused it for the status. None when it did not happen.
+    pub(super) async fn attempt<T>(
+        &mut self,
+        context: &Context,
+        cluster: &McpCluster,
+        object: &Object,
+        write: impl Future<Output = Result<T>>,
+    ) -> Option<T> {
+        let key = object.to_string();
+        self.tried.insert(key.clone());
+        let now = Timestamp::now();
+        if !context.remember(cluster, |memory| memory.is_due(&key, now)) {
+            return None;
+        }
+        match write.await {
+            Ok(value) => {
+                context.remember(cluster, |memory| memory.accept(&key));
+                Some(value)
+            }
+            Err(error) => {
+                let failure = failure(&key, &error);
+                let jitter = context.jitter();
+                tracing::debug!(object = %key, error = %crate::telemetry::chain(&error), "refused");
+                if context.remember(cluster, |memory| memory.refuse(failure.clone(), now, jitter)) {
+                    let note = format!("{}: {}", failure.object, failure.message);
+                    self.news.push(News::warning(failure.reason.as_str(), "Apply", note));
+                }
+                None
+            }
+        }
+    }
+
+    /// What came of it, for the status. A refusal of something that nobody wants any more is forgotten.
+    pub(super) fn finish(&mut self, context: &Context, cluster: &McpCluster) -> Applied {
+        let failures = context.remember(cluster, |memory| {
+            memory.refused.retain(|object, _| self.tried.contains(object));
+            memory.refused.values().map(|refused| refused.failure.clone()).collect()
+        });
+        Applied { published: self.published.take(), failures }
+    }
+
+    /// Keeps something to tell.
+    pub(super) fn tell(&mut self, news: News) {
+        self.news.push(news);
+    }
+
+    pub(super) fn into_news(self) -> Vec<News> {
+        self.news
+    }
+}
+
+fn failure(object: &str, error: &Error) -> Failure {
+    let message = error.sentence();
+    let reason = match error {
+        Error::NameConflict { .. } => FailureReason::NameConflict,
+        other => FailureReason::of_response(other.code().unwrap_or_default(), &message),
+    };
+    Failure { reason, object: object.to_owned(), message }
+}
