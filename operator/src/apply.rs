@@ -8,6 +8,9 @@
 //! networkpolicies, delete on networkpolicies; get, create, patch on secrets; create, patch, delete on pods; patch on
 //! mcpclusters/status.
 
+#[cfg(test)]
+mod tests;
+
 use std::fmt::Debug;
 use std::sync::Arc;
 
