@@ -49,6 +49,7 @@ pub struct Watcher {
     clients: Arc<Clients>,
     credentials: Option<Arc<Credentials>>,
     keys: Option<Vec<u8>>,
+    refused_keys: Option<Vec<u8>>,
     seen: Option<String>,
     mismatches: u32,
     looks: u32,
@@ -57,7 +58,18 @@ pub struct Watcher {
 impl Watcher {
     /// Has looked at nothing yet.
     pub fn new(shard: Arc<Shard>, staging: Arc<Staging>, folders: Folders, clients: Arc<Clients>) -> Self {
-        Self { shard, staging, folders, clients, credentials: None, keys: None, seen: None, mismatches: 0, looks: 0 }
+        Self {
+            shard,
+            staging,
+            folders,
+            clients,
+            credentials: None,
+            keys: None,
+            refused_keys: None,
+            seen: None,
+            mismatches: 0,
+            looks: 0,
+        }
     }
 
     /// Looks until told to stop. Reading and compiling block, so they have a thread of their own.
@@ -98,7 +110,8 @@ impl Watcher {
     fn look_at_keys(&mut self) {
         let path = self.folders.keys.join(KEYS_FILE);
         let bytes = match fs::read(&path) {
-            Ok(bytes) if self.keys.as_ref() == Some(&bytes) => return,
+            // Neither the same keys nor the same complaint again.
+            Ok(bytes) if self.keys.as_ref() == Some(&bytes) || self.refused_keys.as_ref() == Some(&bytes) => return,
             Ok(bytes) => bytes,
             Err(error) => return self.missing(&path, &error, self.keys.is_none()),
         };
@@ -110,7 +123,10 @@ impl Watcher {
                 info!(sealing = self.shard.sessions.ring().sealing, "keys are loaded");
                 self.keys = Some(bytes);
             }
-            Err(error) => warn!(error, path = %path.display(), "keys cannot be used; those in use stay"),
+            Err(error) => {
+                warn!(error, path = %path.display(), "keys cannot be used; those in use stay");
+                self.refused_keys = Some(bytes);
+            }
         }
     }
 

@@ -5,7 +5,7 @@ mod harness;
 
 use std::time::Duration;
 
-use harness::{Client, MODERN, Running, config, meta, modern, post};
+use harness::{Client, MODERN, Running, arrives, config, meta, modern, post, slow};
 use serde_json::json;
 use tokio::io::AsyncWriteExt as _;
 
@@ -179,4 +179,26 @@ async fn without_a_configuration_a_shard_is_alive_not_ready_and_says_so() {
     harness::publish(server.folder.path(), &config());
     server.until("ready", mcp_server::shard::Shard::is_ready).await;
     assert_eq!(server.admin("/readyz").await.status, 200);
+}
+
+#[tokio::test]
+async fn past_the_requests_in_flight_newcomers_wait_and_the_accepted_one_completes() {
+    let (mut config, upstream) = slow().await;
+    config.limits.max_in_flight_requests = 1;
+    let server = Running::start(&config).await;
+    let mut first = server.client().await;
+    let accepted = async {
+        let call = async {
+            let mut call = arrives(&upstream).await;
+            let refused = server.client().await.modern("tools/list", json!({})).await;
+            assert_eq!((refused.status, refused.error_code()), (503, -32603));
+            assert!(refused.header("retry-after").is_some());
+            let answer = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
+            call.write_all(answer).await.unwrap();
+        };
+        tokio::join!(first.modern("tools/call", json!({"name": "greet"})), call).0
+    };
+    let accepted = accepted.await;
+    assert_eq!((accepted.status, accepted.json()["result"]["isError"].as_bool()), (200, None));
+    assert_eq!(server.client().await.modern("tools/list", json!({})).await.status, 200);
 }

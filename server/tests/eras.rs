@@ -3,7 +3,7 @@
 
 mod harness;
 
-use harness::{MODERN, Running, config, meta, modern};
+use harness::{MODERN, Running, arrives, config, meta, modern, slow};
 use serde_json::json;
 
 #[tokio::test]
@@ -196,36 +196,6 @@ async fn where_other_shards_would_go_on_serving_it_a_session_is_not_ended() {
     let delete = format!("DELETE /mcp HTTP/1.1\r\nhost: localhost\r\nmcp-session-id: {session}\r\n\r\n");
     assert_eq!(client.exchange(delete.as_bytes()).await.status, 405);
     assert_eq!(client.legacy(&session, "ping", json!({})).await.status, 200);
-}
-
-/// A configuration with a tool that a REST API answers: one that accepts, tells the test, and waits for its word.
-async fn slow() -> (mcp_crds::shard::ShardConfig, tokio::net::TcpListener) {
-    let upstream = tokio::net::TcpListener::bind("127.0.0.1:0").await.unwrap();
-    let mut config = config();
-    config.catalog.tools[0].answer = mcp_crds::catalog::Answer::Http(mcp_crds::catalog::CompiledHttp {
-        backend: None,
-        method: mcp_crds::catalog::Method::Get,
-        url: format!("http://{}/slow", upstream.local_addr().unwrap()),
-        headers: vec![],
-        body: None,
-        select: None,
-        text: None,
-        max_size: 1024,
-        timeout_ms: 20_000,
-    });
-    config.limits.request_timeout_ms = 20_000;
-    (config, upstream)
-}
-
-/// The call of a REST API arrives; what is left of it is returned.
-async fn arrives(upstream: &tokio::net::TcpListener) -> tokio::net::TcpStream {
-    use tokio::io::AsyncReadExt as _;
-    let (mut call, _) = upstream.accept().await.unwrap();
-    let mut head = Vec::new();
-    while !head.ends_with(b"\r\n\r\n") {
-        assert!(call.read_buf(&mut head).await.unwrap() > 0);
-    }
-    call
 }
 
 #[tokio::test]

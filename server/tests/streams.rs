@@ -5,7 +5,7 @@ mod harness;
 
 use std::time::Duration;
 
-use harness::{Client, Running, config, modern, post, publish, tool};
+use harness::{Client, Running, arrives, config, modern, post, publish, slow, tool};
 use mcp_crds::control::Key;
 use mcp_server::Ending;
 use serde_json::{Value, json};
@@ -265,4 +265,23 @@ async fn short_of_memory_a_shard_refuses_what_stays_and_answers_the_rest() {
     assert!(refused);
     pressed();
     assert_eq!(server.client().await.modern("tools/list", json!({})).await.status, 200);
+}
+
+#[tokio::test]
+async fn a_request_that_was_accepted_completes_before_the_process_ends() {
+    let (mut config, upstream) = slow().await;
+    config.drain = mcp_crds::shard::Drain { window_ms: 300, timeout_ms: 60_000 };
+    let server = Running::start(&config).await;
+    let mut client = server.client().await;
+    let ended = async {
+        let mut call = arrives(&upstream).await;
+        server.ends.send(Ending::Drain).await.unwrap();
+        server.until("past the lag", |shard| shard.drain.refuses()).await;
+        assert!(!server.ended.is_finished(), "a request is being answered");
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
+        call.write_all(answer).await.unwrap();
+    };
+    let (answered, ()) = tokio::join!(client.modern("tools/call", json!({"name": "greet"})), ended);
+    assert_eq!((answered.status, answered.header("connection")), (200, Some("close")));
+    timeout(harness::PATIENCE, server.ended).await.unwrap().unwrap();
 }

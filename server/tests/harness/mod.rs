@@ -10,8 +10,8 @@ use std::sync::atomic::{AtomicU64, Ordering};
 use std::time::Duration;
 
 use mcp_crds::catalog::{
-    Answer, CacheScope, CompiledCatalog, CompiledResource, CompiledTool, ContentBlock, Contents, Implementation, Prompt,
-    PromptArgument, PromptMessage, ResourceDefinition, Role, ToolDefinition, ToolOutput,
+    Answer, CacheScope, CompiledCatalog, CompiledHttp, CompiledResource, CompiledTool, ContentBlock, Contents, Implementation,
+    Method, Prompt, PromptArgument, PromptMessage, ResourceDefinition, Role, ToolDefinition, ToolOutput,
 };
 use mcp_crds::control::{self, KeyRing, Signed};
 use mcp_crds::load::LoadReport;
@@ -26,7 +26,7 @@ use mcp_server::{Ending, Server};
 use serde_json::{Value, json};
 use tempfile::TempDir;
 use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
-use tokio::net::TcpStream;
+use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
 use tokio::time::{Instant, sleep, timeout};
@@ -359,4 +359,33 @@ pub fn modern(method: &str, mut params: Value) -> (Vec<(String, String)>, String
     };
     headers.extend(named.map(|name| ("mcp-name".to_owned(), name.to_owned())));
     (headers, json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string())
+}
+
+/// A configuration with a tool that a REST API answers: one that accepts, tells the test, and waits for its word.
+pub async fn slow() -> (ShardConfig, TcpListener) {
+    let upstream = TcpListener::bind("127.0.0.1:0").await.unwrap();
+    let mut config = config();
+    config.catalog.tools[0].answer = Answer::Http(CompiledHttp {
+        backend: None,
+        method: Method::Get,
+        url: format!("http://{}/slow", upstream.local_addr().unwrap()),
+        headers: vec![],
+        body: None,
+        select: None,
+        text: None,
+        max_size: 1024,
+        timeout_ms: 20_000,
+    });
+    config.limits.request_timeout_ms = 20_000;
+    (config, upstream)
+}
+
+/// The call of a REST API arrives; what is left of it is returned.
+pub async fn arrives(upstream: &TcpListener) -> TcpStream {
+    let (mut call, _) = upstream.accept().await.unwrap();
+    let mut head = Vec::new();
+    while !head.ends_with(b"\r\n\r\n") {
+        assert!(call.read_buf(&mut head).await.unwrap() > 0);
+    }
+    call
 }
