@@ -178,6 +178,14 @@ impl Error {
         }
     }
 
+    /// Whether the namespace goes away: nothing can be created in it, and nothing needs to be.
+    pub fn is_namespace_terminating(&self) -> bool {
+        match self {
+            Self::Api { source, .. } => namespace_terminates(source),
+            _ => false,
+        }
+    }
+
     /// What a person reads in a condition, after the object's name: the API server's own sentence where there is one, ours
     /// otherwise.
     pub fn sentence(&self) -> String {
@@ -193,6 +201,17 @@ impl Error {
             Self::Malformed { problem, .. } => format!("it is malformed: {problem}"),
             other => crate::telemetry::chain(other),
         }
+    }
+}
+
+/// Whether the API server refuses because the namespace goes away.
+pub fn namespace_terminates(error: &kube::Error) -> bool {
+    match error {
+        kube::Error::Api(status) => {
+            let causes = status.details.iter().flat_map(|details| &details.causes);
+            causes.into_iter().any(|cause| cause.reason == "NamespaceTerminating")
+        }
+        _ => false,
     }
 }
 

@@ -13,6 +13,7 @@ use mcp_crds::McpCluster;
 use serde_json::json;
 use tokio::time::timeout;
 
+use crate::error::namespace_terminates;
 use crate::names;
 use crate::stages::elapsed;
 
@@ -89,6 +90,7 @@ impl Events {
             tracing::info!(reason = news.reason, action = news.action, note = news.note, warning = news.warning, "event");
             match timeout(PATIENCE, self.write(&api, cluster, news, Timestamp::now())).await {
                 Ok(Ok(())) => {}
+                Ok(Err(error)) if namespace_terminates(&error) => {}
                 Ok(Err(error)) => tracing::warn!(error = %crate::telemetry::chain(&error), "event not written"),
                 Err(_) => tracing::warn!("event not written in time"),
             }

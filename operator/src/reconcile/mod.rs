@@ -140,6 +140,9 @@ impl Context {
             self.remember(cluster, |memory| memory.flips = judged.flips.clone());
             Box::pin(act::Hand::new(self, &writer, cluster, &judged, &mut turn).act()).await;
         }
+        if turn.is_ending {
+            return Ok(Action::requeue(RESYNC));
+        }
         let applied = turn.finish(self, cluster);
         self.tell(&writer, &judged, &applied, turn.into_news()).await?;
         Ok(Action::requeue(RESYNC.mul_f64(0.8 + 0.4 * self.jitter())))

@@ -16,6 +16,8 @@ pub(super) struct Turn {
     tried: BTreeSet<String>,
     news: Vec<News>,
     pub(super) published: Option<String>,
+    /// The namespace goes away: nothing can be created in it, and nothing needs to be.
+    pub(super) is_ending: bool,
 }
 
 // === impl Turn ===
@@ -36,7 +38,7 @@ impl Turn {
         let key = object.to_string();
         self.tried.insert(key.clone());
         let now = Timestamp::now();
-        if !context.remember(cluster, |memory| memory.is_due(&key, now)) {
+        if self.is_ending || !context.remember(cluster, |memory| memory.is_due(&key, now)) {
             return None;
         }
         match write.await {
@@ -45,6 +47,10 @@ impl Turn {
                 Some(value)
             }
             Err(error) => {
+                if error.is_namespace_terminating() {
+                    self.is_ending = true;
+                    return None;
+                }
                 let failure = failure(&key, &error);
                 let jitter = context.jitter();
                 tracing::debug!(object = %key, error = %crate::telemetry::chain(&error), "refused");
