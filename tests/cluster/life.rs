@@ -115,7 +115,7 @@ pub(crate) async fn deleting_a_cluster_leaves_no_object_behind(namespace: Namesp
         "Service./brief-shards",
         "ConfigMap./brief-config",
         "Secret./brief-keys",
-        "ServiceAccount./brief",
+        "ServiceAccount./brief-shard",
         "PodDisruptionBudget.policy/brief",
         "NetworkPolicy.networking.k8s.io/brief",
     ] {

@@ -2,10 +2,12 @@
 
 use std::fs;
 use std::path::PathBuf;
+use std::time::Duration;
 
 use mcp_tests::apply::{Change, documents, expect_refusal, expectation};
 use mcp_tests::failure::While as _;
 use mcp_tests::run::{read, repository};
+use mcp_tests::wait::eventually;
 use mcp_tests::{Failure, Namespace, Outcome, claim};
 use serde_json::{Value, json};
 
@@ -25,6 +27,10 @@ fn yaml_files(folder: &str) -> Outcome<Vec<(String, String)>> {
         Ok((name.clone(), fs::read_to_string(&path).doing(&name)?))
     };
     files.into_iter().map(read).collect()
+}
+
+fn is_conflict(error: &kube::Error) -> bool {
+    matches!(error, kube::Error::Api(status) if status.reason == "Conflict")
 }
 
 /// Fails with every problem at once.
@@ -71,9 +77,16 @@ pub(crate) async fn invalid_edits_are_refused_with_our_messages(namespace: Names
             namespace.apply(&stored.to_string()).await.doing("storing what is edited")?;
             let mut edited = after.clone();
             edited["spec"]["paused"] = json!(true);
-            let stored = namespace.cluster(before["metadata"]["name"].as_str().unwrap_or_default()).get().await?;
-            edited["metadata"]["resourceVersion"] = json!(stored.metadata.resource_version);
-            says(expect_refusal(namespace.ask(Change::Replace, &edited).await), expected)
+            let name = before["metadata"]["name"].as_str().unwrap_or_default();
+            let refused = eventually("an answer to the edit", Duration::from_secs(20), || async {
+                // A status that is written in between makes the edit late; a person would edit again.
+                let mut edited = edited.clone();
+                edited["metadata"]["resourceVersion"] = json!(namespace.cluster(name).get().await?.metadata.resource_version);
+                let answer = namespace.ask(Change::Replace, &edited).await;
+                claim!(!answer.as_ref().is_err_and(is_conflict), "the object changed in between");
+                Ok(expect_refusal(answer))
+            });
+            says(refused.await?, expected)
         };
         if let Err(why) = judged.await {
             problems.push(format!("{name}: {why}"));

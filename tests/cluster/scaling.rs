@@ -78,14 +78,18 @@ pub(crate) async fn streams_over_target_scale_out_and_their_end_scales_in_throug
     let decision = last_scale(&object, 1, "LowLoad").map_err(Failure::new)?;
     cluster.until_event("ScalingIn", &decision, Duration::from_secs(20)).await?;
     cluster.until_settled(1, Duration::from_secs(90)).await?;
-    let pods: Vec<_> = cluster.pods().await?.iter().map(ResourceExt::name_any).collect();
-    let [survivor] = &pods[..] else { fail!("pods after the drain: {pods:?}") };
+    let survivor = eventually("one pod", Duration::from_secs(30), || async {
+        let pods: Vec<_> = cluster.pods().await?.iter().map(ResourceExt::name_any).collect();
+        let [survivor] = &pods[..] else { fail!("pods: {pods:?}") };
+        Ok(survivor.clone())
+    })
+    .await?;
 
     // On the shards that went, each stream ended as its specification says; on the one that stayed, none did.
     for (shard, streams) in &last {
         for stream in streams {
             let (era, ended) = (stream.era(), stream.ended());
-            let right = if shard == survivor { ended.is_none() } else { ended.as_ref().is_some_and(|end| end.is_graceful(era)) };
+            let right = if *shard == survivor { ended.is_none() } else { ended.as_ref().is_some_and(|end| end.is_graceful(era)) };
             claim!(right, "{survivor} stayed; a {era:?} stream on {shard} ended as {ended:?}");
         }
     }
@@ -93,16 +97,17 @@ pub(crate) async fn streams_over_target_scale_out_and_their_end_scales_in_throug
     Ok(())
 }
 
-/// Eight slow uploads keep their bodies in the memory of the one shard.
+/// Slow uploads keep their bodies in the memory of the one shard: as much as it grants to bodies, an eighth of its limit.
+/// That is over a target of 10 %, and far below what the shard's own guard acts on.
 pub(crate) async fn memory_over_target_scales_out(namespace: Namespace) -> Outcome {
-    let mut spec = eager(1, 3, &json!({"memory": {"targetPercent": 20}}));
+    let mut spec = eager(1, 3, &json!({"memory": {"targetPercent": 10}}));
     spec["limits"] = json!({"readTimeout": "60s", "requestTimeout": "60s", "maxRequestSize": "2Mi"});
     spec["drain"] = json!({"window": "2s", "timeout": "60s"});
     namespace.apply(&small("heavy", &spec).to_string()).await?;
     let cluster = namespace.cluster("heavy");
     cluster.until_settled(1, STARTS_WITHIN).await?;
     let endpoint = cluster.endpoint().await?;
-    let uploads: Vec<_> = (0..8).map(|_| tokio::spawn(slow_upload(endpoint.clone(), 2_000_000))).collect();
+    let uploads: Vec<_> = (0..4).map(|_| tokio::spawn(slow_upload(endpoint.clone(), 2_000_000))).collect();
     let scaled = cluster
         .until("more shards for their memory", DECIDES_WITHIN, |cluster| {
             let scale = cluster.status.as_ref().and_then(|status| status.last_scale.clone()).ok_or("no lastScale")?;
