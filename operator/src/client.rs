@@ -118,7 +118,7 @@ mod tests {
     #[tokio::test(start_paused = true)]
     async fn silence_ends_at_the_deadline() {
         let begun = Instant::now();
-        let result: Result<()> = patiently(Step::Delete, object(), || std::future::pending::<kube::Result<()>>()).await;
+        let result: Result<()> = patiently(Step::Delete, object(), std::future::pending::<kube::Result<()>>).await;
         assert!(matches!(result, Err(Error::Timeout { .. })));
         assert_eq!(begun.elapsed(), DEADLINE);
     }

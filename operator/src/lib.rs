@@ -22,6 +22,8 @@ pub mod controller;
 pub mod desired;
 pub mod error;
 pub mod events;
+#[cfg(test)]
+mod fake_api;
 pub mod flip;
 pub mod memory;
 pub mod metrics;

@@ -379,9 +379,9 @@ mod tests {
             },
         ];
         for change in changes {
-            let mut changed = base.clone();
-            change(&mut changed);
-            assert_ne!(hash(&changed, IMAGE), before, "{:?}", changed.spec);
+            let mut after = base.clone();
+            change(&mut after);
+            assert_ne!(hash(&after, IMAGE), before, "{:?}", after.spec);
         }
         let mut live = base.clone();
         live.spec.limits.max_streams = 1;

@@ -7,6 +7,9 @@ mod news;
 mod tick;
 mod turn;
 
+#[cfg(test)]
+mod tests;
+
 use std::sync::Arc;
 use std::time::Duration;
 

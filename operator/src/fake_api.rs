@@ -1,0 +1,205 @@
+//! An API server for tests: keeps what it is given, answers by name, refuses what it is told to, and remembers what it was
+//! asked. It knows no watches and no defaults.
+
+use std::collections::BTreeMap;
+use std::convert::Infallible;
+use std::sync::{Arc, Mutex};
+
+use bytes::Bytes;
+use futures::channel::mpsc::unbounded;
+use http::{Method, Request, Response};
+use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
+use hyper::server::conn::http1;
+use hyper::service::service_fn;
+use hyper_util::rt::TokioIo;
+use kube::{Client, Config};
+use serde_json::{Value, json};
+use tokio::net::TcpListener;
+use tokio::task::JoinSet;
+
+use crate::observe::Stores;
+
+/// A request that arrived.
+#[derive(Clone, Debug, PartialEq)]
+pub(crate) struct Asked {
+    pub(crate) method: Method,
+    /// Path and query.
+    pub(crate) target: String,
+    pub(crate) body: Value,
+}
+
+/// What is refused, with a status code.
+pub(crate) type Refusal = fn(&Asked) -> Option<u16>;
+
+#[derive(Clone)]
+pub(crate) struct FakeApi {
+    state: Arc<Mutex<State>>,
+    refuses: Refusal,
+}
+
+#[derive(Default)]
+struct State {
+    asked: Vec<Asked>,
+    objects: BTreeMap<String, Value>,
+    version: u64,
+}
+
+impl FakeApi {
+    pub(crate) fn new() -> Self {
+        Self::refusing(|_| None)
+    }
+
+    pub(crate) fn refusing(refuses: Refusal) -> Self {
+        Self { state: Arc::default(), refuses }
+    }
+
+    /// Puts an object at a path below the namespace: `services/tools`.
+    pub(crate) fn with(self, path: &str, mut object: Value) -> Self {
+        let kind = match path.split('/').next() {
+            Some("pods") => "Pod",
+            Some("services") => "Service",
+            Some("secrets") => "Secret",
+            Some("configmaps") => "ConfigMap",
+            _ => "McpCluster",
+        };
+        object["kind"] = json!(kind);
+        object["apiVersion"] = json!(if kind == "McpCluster" { "mcpcluster.dev/v1alpha1" } else { "v1" });
+        self.state.lock().unwrap().objects.insert(path.to_owned(), object);
+        self
+    }
+
+    pub(crate) fn object(&self, path: &str) -> Option<Value> {
+        self.state.lock().unwrap().objects.get(path).cloned()
+    }
+
+    /// Every write, and forgets it: `PATCH services/tools`.
+    pub(crate) fn take_writes(&self) -> Vec<Asked> {
+        std::mem::take(&mut self.state.lock().unwrap().asked).into_iter().filter(|asked| asked.method != Method::GET).collect()
+    }
+
+    /// How many requests there were.
+    pub(crate) fn count(&self) -> usize {
+        self.state.lock().unwrap().asked.len()
+    }
+
+    /// A client of it, and stores that no watch fills: what is in them was written through them.
+    pub(crate) async fn client(&self) -> (Client, Arc<Stores>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let address = listener.local_addr().unwrap();
+        let api = self.clone();
+        tokio::spawn(async move {
+            loop {
+                let (socket, _) = listener.accept().await.unwrap();
+                let api = api.clone();
+                let service = service_fn(move |request: Request<Incoming>| {
+                    let api = api.clone();
+                    async move {
+                        let (head, body) = request.into_parts();
+                        let body = body.collect().await.unwrap().to_bytes();
+                        let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
+                        let (status, body) = api.answer(Asked { method: head.method, target: head.uri.to_string(), body });
+                        let body = Full::new(Bytes::from(body.to_string()));
+                        Ok::<_, Infallible>(Response::builder().status(status).body(body).unwrap())
+                    }
+                });
+                tokio::spawn(http1::Builder::new().serve_connection(TokioIo::new(socket), service));
+            }
+        });
+        let mut config = Config::new(format!("http://{address}").parse().unwrap());
+        config.default_retry = false;
+        let client = Client::try_from(config).unwrap();
+        let (wakes, _) = unbounded();
+        let stores = crate::observe::watch(&client, None, &wakes, &mut JoinSet::new());
+        (client, stores)
+    }
+
+    fn answer(&self, asked: Asked) -> (u16, Value) {
+        let mut state = self.state.lock().unwrap();
+        state.asked.push(asked.clone());
+        if let Some(code) = (self.refuses)(&asked) {
+            return status(code);
+        }
+        let path = path_of(&asked.target);
+        let known = state.objects.get(&path).cloned();
+        match (asked.method.as_str(), known) {
+            ("GET", Some(object)) => (200, object),
+            ("GET" | "DELETE", None) => status(404),
+            ("DELETE", Some(object)) => {
+                state.objects.remove(&path);
+                (200, object)
+            }
+            ("POST", _) => {
+                let path = format!("{path}/{}", asked.body["metadata"]["name"].as_str().unwrap_or_default());
+                if state.objects.contains_key(&path) { status(409) } else { (201, state.keep(path, asked.body)) }
+            }
+            ("PATCH", None) if path.ends_with("/status") || !asked.target.contains("force=true") => status(404),
+            ("PATCH", known) => {
+                let mut object = known.unwrap_or(Value::Null);
+                merge(&mut object, &asked.body);
+                (200, state.keep(path, object))
+            }
+            other => panic!("{other:?}"),
+        }
+    }
+}
+
+impl State {
+    fn keep(&mut self, path: String, mut object: Value) -> Value {
+        self.version += 1;
+        let version = self.version.to_string();
+        let metadata = object["metadata"].as_object_mut().unwrap();
+        metadata.entry("uid").or_insert_with(|| json!(format!("uid-{version}")));
+        metadata.entry("namespace").or_insert_with(|| json!("agents"));
+        metadata.insert("resourceVersion".to_owned(), json!(version));
+        self.objects.insert(path, object.clone());
+        object
+    }
+}
+
+/// Below the namespace, without the query: `services/tools`.
+fn path_of(target: &str) -> String {
+    let path = target.split('?').next().unwrap_or_default();
+    path.split_once("/namespaces/").and_then(|(_, rest)| rest.split_once('/')).map_or(path, |(_, rest)| rest).to_owned()
+}
+
+fn merge(object: &mut Value, patch: &Value) {
+    let Value::Object(patch) = patch else {
+        *object = patch.clone();
+        return;
+    };
+    if !object.is_object() {
+        *object = json!({});
+    }
+    let object = object.as_object_mut().unwrap();
+    for (key, value) in patch {
+        if value.is_null() {
+            object.remove(key);
+        } else {
+            merge(object.entry(key.clone()).or_insert(Value::Null), value);
+        }
+    }
+}
+
+fn status(code: u16) -> (u16, Value) {
+    let reason = match code {
+        404 => "NotFound",
+        409 => "AlreadyExists",
+        _ => "Forbidden",
+    };
+    (
+        code,
+        json!({"kind": "Status", "apiVersion": "v1", "status": "Failure", "reason": reason, "message": "refused", "code": code}),
+    )
+}
+
+impl Asked {
+    /// `PATCH services/tools`
+    pub(crate) fn line(&self) -> String {
+        let mut path = path_of(&self.target);
+        if self.method == Method::POST {
+            path = format!("{path}/{}", self.body["metadata"]["name"].as_str().unwrap_or_default());
+        }
+        format!("{} {path}", self.method)
+    }
+}
