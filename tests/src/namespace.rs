@@ -6,9 +6,11 @@ use std::time::Duration;
 
 use futures::FutureExt as _;
 use k8s_openapi::NamespaceResourceScope;
-use k8s_openapi::api::core::v1::{Namespace as CoreNamespace, ServiceAccount};
-use kube::api::{Api, DeleteParams, ObjectMeta, PostParams};
-use kube::{Client, Resource};
+use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::core::v1::{Namespace as CoreNamespace, Pod, ServiceAccount};
+use kube::api::{Api, DeleteParams, ListParams, ObjectMeta, PostParams};
+use kube::{Client, Resource, ResourceExt};
+use mcp_crds::McpCluster;
 
 use crate::cluster::Cluster;
 use crate::diagnose::diagnose;
@@ -73,9 +75,27 @@ impl Namespace {
     }
 
     async fn delete(&self) -> Outcome {
+        // What the pods had to show was shown: they end now. The namespace controller would look again only after half of
+        // the longest grace period, which is minutes for shards that may drain.
+        let ended = self.end_pods().await;
         let namespaces: Api<CoreNamespace> = Api::all(self.client().clone());
         namespaces.delete(&self.name, &DeleteParams::background()).await.doing("deleting the namespace")?;
-        Ok(())
+        ended
+    }
+
+    async fn end_pods(&self) -> Outcome {
+        let (background, all) = (DeleteParams::background(), ListParams::default());
+        let at_once = DeleteParams::default().grace_period(1);
+        let _ = self.api::<McpCluster>().delete_collection(&background, &all).await.doing("deleting the McpClusters")?;
+        let _ = self.api::<Deployment>().delete_collection(&background, &all).await.doing("deleting the Deployments")?;
+        eventually("the end of the pods", Duration::from_secs(45), || async {
+            let pods: Api<Pod> = self.api();
+            let _ = pods.delete_collection(&at_once, &all).await?;
+            let left: Vec<_> = pods.list(&all).await?.items.iter().map(ResourceExt::name_any).collect();
+            claim!(left.is_empty(), "{}", left.join(", "));
+            Ok(())
+        })
+        .await
     }
 
     /// Its name.
