@@ -1,16 +1,16 @@
 //! Spec + compiled catalog → the document a shard is configured with.
 
-use crate::catalog::{Compiled, Problem};
+use crate::catalog::CompiledCatalog;
 use crate::cluster::{LogFormat, LogLevel, McpClusterSpec};
 use crate::duration::Span;
 use crate::quantity::{Bytes, Size};
-use crate::shard::{Drain, Limits, Logging, MAX_CONFIG_BYTES, Packed, ShardConfig, Transport};
+use crate::shard::{Drain, Limits, Logging, ShardConfig, Transport};
 
 /// The configuration of the shards of a cluster: numbers for quantities and durations, the Service's names among the hosts.
 ///
 /// Total: what validation would have refused becomes the nearest value that is safe. `service_hosts` are DNS names under
 /// which the Service is reached.
-pub fn shard_config(spec: &McpClusterSpec, compiled: &Compiled, service_hosts: &[String]) -> ShardConfig {
+pub fn shard_config(spec: &McpClusterSpec, catalog: CompiledCatalog, service_hosts: &[String]) -> ShardConfig {
     let limits = &spec.limits;
     let transport = &spec.transport;
     let mut allowed_hosts: Vec<String> =
@@ -50,30 +50,8 @@ pub fn shard_config(spec: &McpClusterSpec, compiled: &Compiled, service_hosts: &
                 LogFormat::Text => false,
             },
         },
-        catalog: compiled.catalog.clone(),
+        catalog,
     }
-}
-
-/// Packs a configuration for publication.
-///
-/// # Errors
-/// [`crate::catalog::ProblemKind::TooLarge`] when it does not fit a ConfigMap.
-pub fn pack(config: &ShardConfig) -> Result<Packed, Problem> {
-    let too_large = |message: String| Problem {
-        kind: crate::catalog::ProblemKind::TooLarge,
-        source: None,
-        line: None,
-        path: crate::catalog::Path::default(),
-        message,
-    };
-    let packed = config.pack().map_err(|error| too_large(format!("the catalog cannot be written: {error}")))?;
-    if packed.bytes.len() > MAX_CONFIG_BYTES {
-        let size = packed.bytes.len();
-        return Err(too_large(format!(
-            "the catalog has {size} bytes when compressed, at most {MAX_CONFIG_BYTES} fit a ConfigMap: remove entries, or serve part of them from a second McpCluster"
-        )));
-    }
-    Ok(packed)
 }
 
 fn count(number: i32) -> u32 {
@@ -95,8 +73,9 @@ mod tests {
     use super::*;
     use crate::catalog::{CompileInput, compile};
 
-    fn compiled() -> Compiled {
-        compile(&CompileInput { cluster: "tools", catalog: None, config_maps: &BTreeMap::new(), server_version: "1" }).unwrap()
+    fn catalog() -> CompiledCatalog {
+        let input = CompileInput { cluster: "tools", catalog: None, config_maps: &BTreeMap::new(), server_version: "1" };
+        compile(&input).unwrap().catalog
     }
 
     #[test]
@@ -106,7 +85,7 @@ mod tests {
             "transport": {"allowedOrigins": ["https://Chat.example.com"], "allowedHosts": ["MCP.example.com", "tools"]},
         }))
         .unwrap();
-        let config = shard_config(&spec, &compiled(), &["tools".to_owned(), "tools.agents".to_owned()]);
+        let config = shard_config(&spec, catalog(), &["tools".to_owned(), "tools.agents".to_owned()]);
         assert_eq!(config.limits.max_request_size, 4 << 20);
         assert_eq!(config.limits.request_timeout_ms, 90_000);
         assert_eq!(config.limits.max_connections, 10_000);
@@ -114,23 +93,5 @@ mod tests {
         assert_eq!(config.transport.allowed_origins, ["https://chat.example.com"]);
         assert_eq!(config.transport.allowed_hosts, ["mcp.example.com", "tools", "tools.agents"]);
         assert!(config.logging.json);
-    }
-
-    #[test]
-    fn a_catalog_that_does_not_fit_is_refused_with_its_size() {
-        let spec: McpClusterSpec = serde_json::from_value(serde_json::json!({})).unwrap();
-        let mut compiled = compiled();
-        // Text that does not compress: a linear congruential generator's digits.
-        let mut state = 1_u64;
-        let noise: String = std::iter::repeat_with(|| {
-            state = state.wrapping_mul(6_364_136_223_846_793_005).wrapping_add(1);
-            format!("{state:x}")
-        })
-        .take(150_000)
-        .collect();
-        compiled.catalog.instructions = Some(noise);
-        let problem = pack(&shard_config(&spec, &compiled, &[])).unwrap_err();
-        assert_eq!(problem.kind.reason(), "TooLarge");
-        assert!(problem.message.contains("bytes when compressed"));
     }
 }

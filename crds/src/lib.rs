@@ -29,4 +29,4 @@ pub mod shard;
 pub mod yaml;
 
 pub use cluster::{McpCluster, McpClusterSpec, McpClusterStatus};
-pub use configure::{pack, shard_config};
+pub use configure::shard_config;

@@ -54,7 +54,7 @@ pub fn read(file: &Path, keys: Option<&Path>) -> Result<Manifest, Refused> {
         })
         .transpose()?;
     Ok(Manifest {
-        config: mcp_crds::shard_config(&manifest.cluster.spec, &manifest.compiled, &[]),
+        config: mcp_crds::shard_config(&manifest.cluster.spec, manifest.compiled.catalog, &[]),
         credentials: Credentials::of(manifest.credentials),
         keys,
     })

@@ -1,15 +1,11 @@
 //! The ConfigMap a shard mounts: the compiled catalog and everything else that may change while it runs.
 
 use std::collections::BTreeMap;
-use std::time::Duration;
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::ConfigMap;
 use mcp_crds::McpCluster;
 use mcp_crds::catalog::CompiledCatalog;
-use mcp_crds::cluster::{LogFormat, LogLevel};
-use mcp_crds::duration::Span;
-use mcp_crds::quantity::{Bytes, Size};
 use mcp_crds::shard::{self, Packed, ShardConfig};
 
 use super::{Surroundings, metadata, name_of, namespace_of};
@@ -28,39 +24,7 @@ pub struct TooLarge {
 
 /// What shards of this cluster are to serve.
 pub fn shard_config(cluster: &McpCluster, surroundings: &Surroundings, catalog: CompiledCatalog) -> ShardConfig {
-    let spec = &cluster.spec;
-    ShardConfig {
-        limits: shard::Limits {
-            max_connections: count(spec.limits.max_connections),
-            max_streams: count(spec.limits.max_streams),
-            max_in_flight_requests: count(spec.limits.max_in_flight_requests),
-            max_request_size: bytes(&spec.limits.max_request_size),
-            max_header_size: bytes(&spec.limits.max_header_size),
-            max_json_depth: count(spec.limits.max_json_depth),
-            max_stream_backlog: bytes(&spec.limits.max_stream_backlog),
-            request_timeout_ms: milliseconds(&spec.limits.request_timeout),
-            read_timeout_ms: milliseconds(&spec.limits.read_timeout),
-        },
-        transport: shard::Transport {
-            allowed_origins: spec.transport.allowed_origins.iter().map(|origin| origin.to_ascii_lowercase()).collect(),
-            allowed_hosts: allowed_hosts(cluster, surroundings),
-            keep_alive_period_ms: milliseconds(&spec.transport.keep_alive_period),
-            session_lifetime_ms: milliseconds(&spec.transport.session_lifetime),
-        },
-        drain: shard::Drain { window_ms: milliseconds(&spec.drain.window), timeout_ms: milliseconds(&spec.drain.timeout) },
-        logging: shard::Logging {
-            level: match spec.logging.level {
-                LogLevel::Error => "error",
-                LogLevel::Warn => "warn",
-                LogLevel::Info => "info",
-                LogLevel::Debug => "debug",
-                LogLevel::Trace => "trace",
-            }
-            .to_owned(),
-            json: spec.logging.format == LogFormat::JSON,
-        },
-        catalog,
-    }
+    mcp_crds::shard_config(&cluster.spec, catalog, &service_hosts(cluster, surroundings))
 }
 
 /// The ConfigMap that publishes a configuration.
@@ -79,35 +43,21 @@ pub fn config_map(cluster: &McpCluster, packed: &Packed) -> Result<ConfigMap, To
     })
 }
 
-/// What the user allows, and every DNS name of the Services: a browser cannot be made to rebind these.
-fn allowed_hosts(cluster: &McpCluster, surroundings: &Surroundings) -> Vec<String> {
+/// Every DNS name of the Services: a browser cannot be made to rebind these.
+fn service_hosts(cluster: &McpCluster, surroundings: &Surroundings) -> Vec<String> {
     let (name, namespace) = (name_of(cluster), namespace_of(cluster));
-    let mut hosts: Vec<String> = cluster.spec.transport.allowed_hosts.iter().map(|host| host.to_ascii_lowercase()).collect();
-    for service in [names::client_service(name), names::members_service(name), names::shards_service(name)] {
-        hosts.extend([
-            service.clone(),
-            format!("{service}.{namespace}"),
-            format!("{service}.{namespace}.svc"),
-            format!("{service}.{namespace}.svc.{}", surroundings.cluster_domain),
-        ]);
-    }
-    hosts.sort();
-    hosts.dedup();
-    hosts
-}
-
-// The schema bounds every number and every grammar below; what it could not let in becomes zero, the strictest limit.
-
-fn count(value: i32) -> u32 {
-    u32::try_from(value).unwrap_or(0)
-}
-
-fn bytes(size: &Size) -> u64 {
-    Bytes::try_from(size).map_or(0, |bytes| bytes.0)
-}
-
-fn milliseconds(span: &Span) -> u64 {
-    u64::try_from(span.parse().unwrap_or(Duration::ZERO).as_millis()).unwrap_or(u64::MAX)
+    let services = [names::client_service(name), names::members_service(name), names::shards_service(name)];
+    services
+        .into_iter()
+        .flat_map(|service| {
+            [
+                format!("{service}.{namespace}"),
+                format!("{service}.{namespace}.svc"),
+                format!("{service}.{namespace}.svc.{}", surroundings.cluster_domain),
+                service,
+            ]
+        })
+        .collect()
 }
 
 #[cfg(test)]
