@@ -43,7 +43,7 @@ TEXT
 
 # Names the foreign cluster before anything is created there.
 announce() {
-  [ "$cluster" = local ] && return
+  [ "$cluster" != local ] || return 0
   say "cluster: context $context ($(kube config view -o "jsonpath={.clusters[?(@.name==\"$(kube config view -o "jsonpath={.contexts[?(@.name==\"$context\")].context.cluster}")\")].cluster.server}"))"
   echo "    will be created: namespace $system_namespace, the CRD mcpclusters.mcpcluster.dev, cluster roles of the operator${1:+, $1}"
 }
