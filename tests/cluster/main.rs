@@ -5,7 +5,11 @@
 //!   cargo test -p mcp-tests --features cluster --test cluster -- [FILTER] [--test-threads N]
 //! ```
 //!
-//! Each test has a namespace of its own. They mostly wait, so a few run side by side even on two cores.
+//! Each test has a namespace of its own. They mostly wait, so a few run side by side even on two cores; those that disturb
+//! what others stand on come later, in groups ([`Group`]).
+//!
+//! `MCP_TEST_OPERATOR=own` gives every test an operator of its own, also those that need none: nothing is installed for the
+//! whole cluster then but the CRD.
 
 mod broken;
 mod calls;
@@ -17,16 +21,20 @@ mod scaling;
 
 use std::process::ExitCode;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use futures::future::BoxFuture;
 use libtest_mimic::{Arguments, Completion, Failed, Trial};
+use mcp_tests::run::Definition;
 use mcp_tests::target::Target;
-use mcp_tests::{Namespace, Outcome, Run};
+use mcp_tests::{Namespace, Operated, Outcome, Run, operator};
 use tokio::runtime::Handle;
 
 /// Side by side unless `--test-threads` says otherwise.
 const TESTS_AT_ONCE: usize = 4;
+/// `own`: an operator in the namespace of every test.
+const ENV_OPERATOR: &str = "MCP_TEST_OPERATOR";
 
 /// What a test needs of its cluster.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -36,17 +44,31 @@ enum Needs {
     LocalCluster,
 }
 
+/// Which tests may run at the same time. The groups run in this order.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Group {
+    /// Side by side, under the operator that works in every namespace.
+    Shared,
+    /// Side by side, each with an operator of its own, which it may disturb. The one for every namespace is stopped meanwhile.
+    Own,
+    /// One at a time, each with an operator of its own: these disturb nodes, the control plane, or what belongs to the whole
+    /// cluster.
+    Alone,
+}
+
 type Body = Box<dyn FnOnce(Namespace) -> BoxFuture<'static, Outcome> + Send>;
 
 struct Test {
     name: &'static str,
+    group: Group,
     needs: Needs,
     body: Body,
 }
 
 macro_rules! tests {
-    ($($needs:ident: $module:ident::$name:ident;)+) => {
+    ($($group:ident $needs:ident: $module:ident::$name:ident;)+) => {
         vec![$(Test {
+            group: Group::$group,
             name: concat!(stringify!($module), "::", stringify!($name)),
             needs: Needs::$needs,
             body: Box::new(|namespace| $module::$name(namespace).boxed()),
@@ -54,31 +76,31 @@ macro_rules! tests {
     };
 }
 
-/// Every test, the longest first.
+/// Every test; of each group, the longest first.
 fn tests() -> Vec<Test> {
     tests! {
-        AnyCluster: scaling::streams_over_target_scale_out_and_their_end_scales_in_through_a_drain;
-        AnyCluster: scaling::memory_over_target_scales_out;
-        AnyCluster: catalog::a_broken_catalog_is_refused_and_new_shards_serve_the_last_good_one;
-        AnyCluster: scaling::full_shards_answer_503_and_retry_after;
-        AnyCluster: scaling::full_of_connections_is_unavailable;
-        AnyCluster: life::deleting_a_cluster_leaves_no_object_behind;
-        LocalCluster: life::an_operator_at_rest_writes_nothing;
-        AnyCluster: catalog::a_change_reaches_every_shard_without_a_restart;
-        AnyCluster: life::a_deleted_shard_is_replaced_and_no_call_fails;
-        AnyCluster: scaling::kubectl_scale_is_honoured_in_manual_mode;
-        AnyCluster: calls::tools_answer_in_both_eras_through_the_service;
-        AnyCluster: calls::columns_tell_the_truth;
-        AnyCluster: calls::an_http_backend_is_called_with_its_credential;
-        AnyCluster: calls::shards_report_the_limit_they_run_under;
-        LocalCluster: calls::the_kernel_enforces_the_limit_in_the_spec;
-        AnyCluster: broken::a_bad_image_ends_in_the_kubelets_own_words;
-        AnyCluster: broken::an_unschedulable_shard_says_what_the_scheduler_said;
-        AnyCluster: life::the_quickstart_becomes_ready_and_answers;
-        AnyCluster: refusals::invalid_manifests_are_refused_with_our_messages;
-        AnyCluster: refusals::invalid_edits_are_refused_with_our_messages;
-        AnyCluster: refusals::kubectl_scale_is_refused_while_autoscaling;
-        AnyCluster: refusals::every_sample_is_accepted;
+        Shared AnyCluster: scaling::streams_over_target_scale_out_and_their_end_scales_in_through_a_drain;
+        Shared AnyCluster: scaling::memory_over_target_scales_out;
+        Shared AnyCluster: catalog::a_broken_catalog_is_refused_and_new_shards_serve_the_last_good_one;
+        Shared AnyCluster: scaling::full_shards_answer_503_and_retry_after;
+        Shared AnyCluster: scaling::full_of_connections_is_unavailable;
+        Shared AnyCluster: life::deleting_a_cluster_leaves_no_object_behind;
+        Shared LocalCluster: life::an_operator_at_rest_writes_nothing;
+        Shared AnyCluster: catalog::a_change_reaches_every_shard_without_a_restart;
+        Shared AnyCluster: life::a_deleted_shard_is_replaced_and_no_call_fails;
+        Shared AnyCluster: scaling::kubectl_scale_is_honoured_in_manual_mode;
+        Shared AnyCluster: calls::tools_answer_in_both_eras_through_the_service;
+        Shared AnyCluster: calls::columns_tell_the_truth;
+        Shared AnyCluster: calls::an_http_backend_is_called_with_its_credential;
+        Shared AnyCluster: calls::shards_report_the_limit_they_run_under;
+        Shared LocalCluster: calls::the_kernel_enforces_the_limit_in_the_spec;
+        Shared AnyCluster: broken::a_bad_image_ends_in_the_kubelets_own_words;
+        Shared AnyCluster: broken::an_unschedulable_shard_says_what_the_scheduler_said;
+        Shared AnyCluster: life::the_quickstart_becomes_ready_and_answers;
+        Shared AnyCluster: refusals::invalid_manifests_are_refused_with_our_messages;
+        Shared AnyCluster: refusals::invalid_edits_are_refused_with_our_messages;
+        Shared AnyCluster: refusals::kubectl_scale_is_refused_while_autoscaling;
+        Shared AnyCluster: refusals::every_sample_is_accepted;
     }
 }
 
@@ -105,24 +127,74 @@ fn run(arguments: &Arguments) -> Result<ExitCode, String> {
     let runtime =
         tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build().map_err(|e| e.to_string())?;
     println!("cluster: {}", target.describe());
-    let run = Arc::new(runtime.block_on(Run::start(target)).map_err(|why| why.to_string())?);
+    let always_own = std::env::var(ENV_OPERATOR).is_ok_and(|value| value == "own");
+    let definition = if always_own { Definition::OfThisCheckout } else { Definition::Installed };
+    let run = Arc::new(runtime.block_on(Run::start(target, definition)).map_err(|why| why.to_string())?);
     runtime.spawn(end_when_interrupted(run.clone()));
-    let trials = tests().into_iter().map(|test| trial(test, &run, runtime.handle())).collect();
-    let conclusion = libtest_mimic::run(arguments, trials);
+    let mut stopped = None;
+    let mut failed = false;
+    for group in [Group::Shared, Group::Own, Group::Alone] {
+        let operated = if group == Group::Shared && !always_own { Operated::ClusterWide } else { Operated::ByItsOwn };
+        let of_group = |test: &Test| test.group == group && is_asked_for(arguments, test.name);
+        let tests: Vec<_> = tests().into_iter().filter(of_group).collect();
+        if tests.is_empty() {
+            continue;
+        }
+        if operated == Operated::ByItsOwn && stopped.is_none() {
+            stopped = runtime.block_on(operator::stop_cluster_wide(&run)).map_err(|why| why.to_string())?;
+        }
+        println!("\n{}", group.describe());
+        let trials = tests.into_iter().map(|test| trial(test, operated, &run, runtime.handle())).collect();
+        let mut arguments = arguments.clone();
+        if group == Group::Alone {
+            arguments.test_threads = Some(1);
+        }
+        failed |= libtest_mimic::run(&arguments, trials).has_failed();
+    }
+    if let Some(replicas) = stopped {
+        runtime.block_on(operator::scale_cluster_wide(&run, replicas)).map_err(|why| why.to_string())?;
+    }
     if let Err(why) = runtime.block_on(run.finish()) {
         eprintln!("error: {why}");
-        return Ok(ExitCode::FAILURE);
+        failed = true;
     }
-    Ok(conclusion.exit_code())
+    Ok(if failed { ExitCode::FAILURE } else { ExitCode::SUCCESS })
 }
 
-fn trial(test: Test, run: &Arc<Run>, runtime: &Handle) -> Trial {
+/// As libtest-mimic filters: a group of which nothing is asked for is not prepared.
+fn is_asked_for(arguments: &Arguments, name: &str) -> bool {
+    let matches = |filter: &str| if arguments.exact { name == filter } else { name.contains(filter) };
+    arguments.filter.as_deref().is_none_or(matches) && !arguments.skip.iter().any(|skip| matches(skip))
+}
+
+// === impl Group ===
+
+impl Group {
+    fn describe(self) -> &'static str {
+        match self {
+            Self::Shared => "side by side, one operator for every namespace:",
+            Self::Own => "side by side, an operator in each namespace:",
+            Self::Alone => "one at a time, an operator in each namespace:",
+        }
+    }
+
+    /// No test takes longer; one that would is stopped and explained like any other failure.
+    fn ends_within(self) -> Duration {
+        match self {
+            Self::Shared => Duration::from_mins(5),
+            Self::Own => Duration::from_mins(10),
+            Self::Alone => Duration::from_mins(15),
+        }
+    }
+}
+
+fn trial(test: Test, operated: Operated, run: &Arc<Run>, runtime: &Handle) -> Trial {
     let (run, runtime) = (run.clone(), runtime.clone());
     Trial::ignorable_test(test.name, move || {
         if test.needs == Needs::LocalCluster && !run.target.is_local() {
             return Ok(Completion::ignored_with("needs local-cluster: looks at the machine under the cluster"));
         }
-        let outcome = runtime.block_on(Namespace::with(run, test.body));
+        let outcome = runtime.block_on(Namespace::with(run, operated, test.group.ends_within(), test.body));
         outcome.map(|()| Completion::Completed).map_err(|why| Failed::from(why.to_string()))
     })
 }

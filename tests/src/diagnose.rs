@@ -7,6 +7,8 @@ use kube::api::{Api, ListParams, LogParams};
 use kube::{Client, ResourceExt as _};
 use mcp_crds::McpCluster;
 
+use crate::operator::SYSTEM_NAMESPACE;
+
 const LOG_LINES: i64 = 40;
 /// Label of the operator's pods.
 const OPERATOR: &str = "app.kubernetes.io/name=mcp-operator";
@@ -95,9 +97,10 @@ async fn events(client: &Client, namespace: &str, text: &mut String) {
     }
 }
 
-/// The operator's lines about this namespace.
+/// What the operator of every namespace says about this one; an operator of its own was shown among the pods.
 async fn operator(client: &Client, namespace: &str, text: &mut String) {
-    let pods = match Api::<Pod>::all(client.clone()).list(&ListParams::default().labels(OPERATOR)).await {
+    let pods = match Api::<Pod>::namespaced(client.clone(), SYSTEM_NAMESPACE).list(&ListParams::default().labels(OPERATOR)).await
+    {
         Ok(list) => list.items,
         Err(error) => {
             let _ = writeln!(text, "the operator's pods cannot be listed: {error}");

@@ -4,6 +4,7 @@
 //! target     which cluster: named, never guessed
 //! run        one run of the tests: the client, the kubectl, the leftovers of runs that died
 //! namespace  one namespace for each test, removed afterwards, explained on failure
+//! operator   an operator of one namespace, for tests that disturb it
 //! apply      YAML → server-side apply, with the API server's own validation
 //! cluster    an McpCluster under test: its status, its shards, its events
 //! reach      how a Service or a pod is reached from here
@@ -24,6 +25,7 @@ pub mod failure;
 pub mod mcp;
 pub mod metrics;
 pub mod namespace;
+pub mod operator;
 pub mod reach;
 pub mod run;
 pub mod table;
@@ -32,5 +34,6 @@ pub mod wait;
 
 pub use cluster::Cluster;
 pub use failure::{Failure, Outcome};
-pub use namespace::Namespace;
+pub use namespace::{Namespace, Operated};
+pub use operator::Operator;
 pub use run::Run;

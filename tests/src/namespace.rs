@@ -15,12 +15,19 @@ use mcp_crds::McpCluster;
 use crate::cluster::Cluster;
 use crate::diagnose::diagnose;
 use crate::failure::{Failure, Outcome, While as _};
+use crate::operator::Operator;
 use crate::run::Run;
 use crate::wait::eventually;
 use crate::{apply, claim};
 
-/// No test takes longer; a test that would is stopped and explained like any other failure.
-const TEST_ENDS_WITHIN: Duration = Duration::from_mins(5);
+/// Who works in a namespace.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Operated {
+    /// The operator that works in every namespace.
+    ClusterWide,
+    /// One that works here only, and lives here.
+    ByItsOwn,
+}
 
 /// A namespace of one test.
 #[derive(Clone)]
@@ -30,21 +37,26 @@ pub struct Namespace {
 }
 
 impl Namespace {
-    /// Runs a test in a namespace of its own. The namespace is deleted whether the test succeeds, fails or panics;
-    /// its end is awaited by [`Run::finish`].
+    /// Runs a test in a namespace of its own, at most for `within`, with an operator of its own there when `operated` asks
+    /// for one. The namespace is deleted whether the test succeeds, fails or panics; its end is awaited by [`Run::finish`].
     ///
     /// # Errors
     /// Why the test failed, with what the namespace looked like then.
-    pub async fn with<Fut>(run: Arc<Run>, test: impl FnOnce(Self) -> Fut) -> Outcome
+    pub async fn with<Fut>(run: Arc<Run>, operated: Operated, within: Duration, test: impl FnOnce(Self) -> Fut) -> Outcome
     where
         Fut: Future<Output = Outcome>,
     {
         let namespace = Self::create(run).await?;
-        let body = AssertUnwindSafe(test(namespace.clone())).catch_unwind();
-        let outcome = match tokio::time::timeout(TEST_ENDS_WITHIN, body).await {
+        let body = async {
+            if operated == Operated::ByItsOwn {
+                Operator::install(&namespace).await.doing("installing an operator")?;
+            }
+            test(namespace.clone()).await
+        };
+        let outcome = match tokio::time::timeout(within, AssertUnwindSafe(body).catch_unwind()).await {
             Ok(Ok(outcome)) => outcome,
             Ok(Err(panic)) => Err(Failure::new(format!("panicked: {}", panic_message(panic.as_ref())))),
-            Err(_) => Err(Failure::new(format!("did not end within {TEST_ENDS_WITHIN:?}"))),
+            Err(_) => Err(Failure::new(format!("did not end within {within:?}"))),
         };
         let outcome = match outcome {
             Ok(()) => Ok(()),

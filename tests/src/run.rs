@@ -17,7 +17,7 @@ use tokio::process::Command;
 use crate::failure::{Failure, Outcome, While as _};
 use crate::target::{Target, output};
 use crate::wait::eventually;
-use crate::{claim, fail};
+use crate::{apply, claim, fail};
 
 /// Label of every namespace that a run makes; its value names the run.
 pub const RUN_LABEL: &str = "mcp-tests/run";
@@ -27,6 +27,15 @@ const MACHINE_LABEL: &str = "mcp-tests/machine";
 const PROCESS_LABEL: &str = "mcp-tests/process";
 /// Namespaces end with their pods, and a pod may drain.
 const NAMESPACES_END_WITHIN: Duration = Duration::from_mins(2);
+
+/// Whose CustomResourceDefinition the tests work with.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Definition {
+    /// The one that is installed.
+    Installed,
+    /// The one in `crds/`, applied first.
+    OfThisCheckout,
+}
 
 /// One run of the tests on one cluster.
 pub struct Run {
@@ -40,14 +49,20 @@ pub struct Run {
 }
 
 impl Run {
-    /// Connects, checks that the operator's API is installed, and removes what dead runs of this machine left.
+    /// Connects, checks that the operator's API is installed (or installs that of this checkout), and removes what dead runs
+    /// of this machine left.
     ///
     /// # Errors
     /// When the cluster does not answer or has no `McpCluster`s.
-    pub async fn start(target: Target) -> Outcome<Self> {
+    pub async fn start(target: Target, definition: Definition) -> Outcome<Self> {
         let client = target.client().await?;
         client.apiserver_version().await.doing("asking the API server for its version")?;
         let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
+        if definition == Definition::OfThisCheckout {
+            for document in apply::documents(&read("crds/mcpclusters.yaml")?)? {
+                apply::apply(&client, "", &document).await?;
+            }
+        }
         if definitions.get_opt("mcpclusters.mcpcluster.dev").await?.is_none() {
             fail!(
                 "the cluster has no CustomResourceDefinition mcpclusters.mcpcluster.dev: `make e2e` installs the operator first"
