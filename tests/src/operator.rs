@@ -147,12 +147,12 @@ impl Operator {
 /// Puts a rendered object of the overlay into a namespace, with the images under test.
 fn settle(document: &mut Value, namespace: &str, images: &Images) {
     document["metadata"]["namespace"] = json!(namespace);
-    for subject in document["subjects"].as_array_mut().into_iter().flatten() {
+    for subject in list(document, "/subjects") {
         subject["namespace"] = json!(namespace);
     }
-    for container in document["spec"]["template"]["spec"]["containers"].as_array_mut().into_iter().flatten() {
+    for container in list(document, "/spec/template/spec/containers") {
         container["image"] = json!(images.named("mcp-operator"));
-        for variable in container["env"].as_array_mut().into_iter().flatten() {
+        for variable in list(container, "/env") {
             match variable["name"].as_str() {
                 Some("MCP_OPERATOR_SERVER_IMAGE") => variable["value"] = json!(images.named("mcp-server")),
                 Some("MCP_OPERATOR_NAMESPACES") => variable["value"] = json!(namespace),
@@ -160,6 +160,11 @@ fn settle(document: &mut Value, namespace: &str, images: &Images) {
             }
         }
     }
+}
+
+/// The items of a list, none when there is no such list.
+fn list<'a>(document: &'a mut Value, pointer: &str) -> impl Iterator<Item = &'a mut Value> {
+    document.pointer_mut(pointer).and_then(Value::as_array_mut).into_iter().flatten()
 }
 
 /// Stops the operator that works in every namespace, when there is one; returns how many replicas it had.
@@ -203,6 +208,7 @@ mod tests {
         let images = Images { registry: "localhost".into(), tag: "t".into() };
         let mut binding = json!({"kind": "RoleBinding", "metadata": {"namespace": "a"}, "subjects": [{"namespace": "a"}]});
         settle(&mut binding, "b", &images);
+        assert_eq!(binding.as_object().unwrap().len(), 3, "nothing is added");
         assert_eq!((&binding["metadata"]["namespace"], &binding["subjects"][0]["namespace"]), (&json!("b"), &json!("b")));
         let env = json!([
             {"name": "MCP_OPERATOR_SERVER_IMAGE", "value": "mcp-server"},
