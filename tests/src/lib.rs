@@ -9,6 +9,7 @@
 //! cluster    an McpCluster under test: its status, its shards, its events
 //! reach      how a Service or a pod is reached from here
 //! mcp/       MCP clients of both eras, and streams that say how they ended
+//! traffic/   calls at a fixed rate and held streams: what was lost, counted on the client's side
 //! wait       waiting for a condition, with what was last seen
 //! failure    why a test failed
 //! diagnose   what a person wants to read then
@@ -30,6 +31,7 @@ pub mod reach;
 pub mod run;
 pub mod table;
 pub mod target;
+pub mod traffic;
 pub mod wait;
 
 pub use cluster::Cluster;
@@ -37,3 +39,4 @@ pub use failure::{Failure, Outcome};
 pub use namespace::{Namespace, Operated};
 pub use operator::Operator;
 pub use run::Run;
+pub use traffic::{Rate, Traffic};

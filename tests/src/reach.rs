@@ -25,6 +25,8 @@ pub struct Endpoint {
     pub url: Url,
     /// Opens a connection for each request, so that the Service balances each of them.
     pub http: reqwest::Client,
+    /// Where a connection of one's own goes.
+    pub address: SocketAddr,
     _forwarder: Option<std::sync::Arc<Forwarder>>,
 }
 
@@ -95,7 +97,7 @@ fn endpoint(url: &str, address: SocketAddr, forwarder: Option<Forwarder>) -> Out
         .connect_timeout(Duration::from_secs(10))
         .resolve(&host, address)
         .build()?;
-    Ok(Endpoint { url, http, _forwarder: forwarder.map(std::sync::Arc::new) })
+    Ok(Endpoint { url, http, address, _forwarder: forwarder.map(std::sync::Arc::new) })
 }
 
 enum Destination {

@@ -63,6 +63,11 @@ impl Session {
         Self { endpoint: endpoint.clone(), ..self.clone() }
     }
 
+    /// The headers of its requests.
+    pub fn headers(&self) -> &HeaderMap {
+        &self.headers
+    }
+
     /// Sends a request.
     ///
     /// # Errors

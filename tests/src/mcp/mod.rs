@@ -16,7 +16,9 @@ mod stream;
 
 pub use legacy::Session;
 pub use modern::Modern;
+pub(crate) use modern::{headers as modern_headers, message as modern_message};
 pub use reply::Reply;
+pub(crate) use reply::response_in;
 pub use stream::{End, Opened, Refusal, Stream, hold};
 
 /// Which revision a client speaks.

@@ -46,7 +46,7 @@ impl Modern {
 }
 
 /// A request with its `_meta`.
-pub(super) fn message(method: &str, mut params: Value) -> Value {
+pub(crate) fn message(method: &str, mut params: Value) -> Value {
     params["_meta"] = json!({
         "io.modelcontextprotocol/protocolVersion": Era::Modern.version(),
         "io.modelcontextprotocol/clientInfo": {"name": "mcp-tests", "version": env!("CARGO_PKG_VERSION")},
@@ -56,7 +56,7 @@ pub(super) fn message(method: &str, mut params: Value) -> Value {
 }
 
 /// The headers that repeat a request's version, method and name (Request Metadata).
-pub(super) fn headers(message: &Value) -> HeaderMap {
+pub(crate) fn headers(message: &Value) -> HeaderMap {
     let mut headers = HeaderMap::new();
     let mut insert = |name: &'static str, value: Option<&str>| {
         if let Some(value) = value.and_then(|value| HeaderValue::from_str(value).ok()) {

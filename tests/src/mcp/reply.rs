@@ -41,10 +41,7 @@ impl Reply {
         let streamed = headers.get(CONTENT_TYPE).is_some_and(|value| value.as_bytes().starts_with(b"text/event-stream"));
         let body = response.text().await.doing("reading an answer")?;
         let message = if streamed {
-            let mut events = sse::Events::default();
-            // Notifications may come before the response, which has the request's id.
-            let messages = events.push(body.as_bytes()).into_iter().filter_map(|data| serde_json::from_str::<Value>(&data).ok());
-            messages.into_iter().find(|found| found["id"] == message["id"]).unwrap_or(Value::Null)
+            response_in(body.as_bytes(), &message["id"])
         } else {
             serde_json::from_str(&body).unwrap_or(Value::Null)
         };
@@ -87,4 +84,10 @@ impl Reply {
         claim!(seconds.is_some_and(|seconds| (1..=3600).contains(&seconds)), "503 without a usable Retry-After: {after:?}");
         Ok(())
     }
+}
+
+/// The response with this id in an event stream, before which notifications may come; null when there is none.
+pub(crate) fn response_in(stream: &[u8], id: &Value) -> Value {
+    let messages = sse::Events::default().push(stream).into_iter().filter_map(|data| serde_json::from_str::<Value>(&data).ok());
+    messages.into_iter().find(|found| found["id"] == *id).unwrap_or(Value::Null)
 }

@@ -9,6 +9,7 @@ use reqwest::header::{ACCEPT, CONTENT_TYPE, RETRY_AFTER};
 use serde_json::{Value, json};
 use tokio::sync::watch;
 use tokio::task::JoinHandle;
+use tokio::time::Instant;
 
 use super::legacy::Session;
 use super::{Era, modern, sse};
@@ -78,7 +79,7 @@ pub enum Opened {
 #[derive(Debug)]
 pub struct Stream {
     era: Era,
-    end: watch::Receiver<Option<End>>,
+    end: watch::Receiver<Option<(End, Instant)>>,
     reader: JoinHandle<()>,
 }
 
@@ -110,7 +111,12 @@ impl Stream {
 
     /// How it ended, if it has.
     pub fn ended(&self) -> Option<End> {
-        self.end.borrow().clone()
+        self.end.borrow().as_ref().map(|(end, _)| end.clone())
+    }
+
+    /// When it ended, if it has.
+    pub fn ended_at(&self) -> Option<Instant> {
+        self.end.borrow().as_ref().map(|(_, at)| *at)
     }
 
     /// Waits until it ends.
@@ -121,7 +127,8 @@ impl Stream {
         let mut end = self.end.clone();
         let ended = end.wait_for(Option::is_some);
         let ended = tokio::time::timeout(within, ended).await.doing("waiting for a stream to end")?;
-        ended?.clone().ok_or_else(|| Failure::new("a stream ended without an end"))
+        let ended = ended?.clone();
+        ended.map(|(end, _)| end).ok_or_else(|| Failure::new("a stream ended without an end"))
     }
 
     fn read(era: Era, response: Response, mut events: sse::Events) -> Self {
@@ -137,7 +144,7 @@ impl Stream {
                     None => break End::Closed,
                 }
             };
-            let _ = report.send(Some(end));
+            let _ = report.send(Some((end, Instant::now())));
         });
         Self { era, end, reader }
     }
