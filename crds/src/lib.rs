@@ -9,7 +9,7 @@
 //! control    how requests on the control port are authenticated
 //! manifest   a file → McpCluster + CompiledCatalog, or every problem with its line (yaml: positions; check: schema, rules)
 //! rules      the words in which the types of cluster/ and catalog/ state their bounds
-//! quantity   "512Mi" → Bytes          duration   "60s" → std::time::Duration
+//! quantity   "512Mi" → Bytes          duration   "60s" → std::time::Duration          portion   "10%" of 30 → 3
 //! ```
 //!
 //! Both binaries import this crate and never each other. Nothing here performs IO, reads clocks or draws randomness.
@@ -23,6 +23,7 @@ pub mod control;
 pub mod duration;
 pub mod load;
 pub mod manifest;
+pub mod portion;
 pub mod quantity;
 mod rules;
 pub mod shard;

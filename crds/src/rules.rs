@@ -61,6 +61,23 @@ pub(crate) fn size(min: &str, max: &str) -> impl FnMut(&mut Schema) {
     }
 }
 
+/// A part of the shards, at least one of them: a count, or a percentage.
+pub(crate) fn portion(field: &str) -> impl FnMut(&mut Schema) {
+    let mut bound = rule(
+        // A number differs from its digits as a string.
+        "self == string(self) ? self.matches('^([1-9][0-9]?|100)%$') : string(self).matches('^([1-9][0-9]?|[12][0-9]{2}|300)$')",
+        format!(
+            "`{field}` must be a number from 1 to 300 or a percentage from '1%' to '100%': write for example 2 or '10%', or \
+             leave `{field}` out for 10 %, at least one shard"
+        ),
+    );
+    move |schema| {
+        insert(schema, BOUNDS, "1 to 300, or 1% to 100%");
+        insert(schema, "maxLength", 4);
+        bound(schema);
+    }
+}
+
 /// A string that matches a regular expression, in our words instead of the expression's.
 pub(crate) fn matches(pattern: &str, message: &str) -> impl FnMut(&mut Schema) {
     rule(format!("self.matches('{}')", pattern.replace('\\', "\\\\")), message)

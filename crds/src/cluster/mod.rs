@@ -193,6 +193,12 @@ pub struct McpClusterSpec {
     /// How a shard ends: its streams, then its requests. A node drain uses the value the shard was born with.
     #[serde(default)]
     pub drain: Drain,
+    /// How a changed template replaces shards: new ones first, then old ones drain, until all have the template.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rollout: Option<Rollout>,
+    /// How many shards Kubernetes may take away at one time, as a node drain does.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub disruption: Option<Disruption>,
     /// While true, nothing is created, drained or deleted; status goes on.
     #[serde(default)]
     pub paused: bool,

@@ -130,7 +130,13 @@ fn kind(path: &str, field: &Value) -> String {
         return values.iter().filter_map(Value::as_str).map(|value| format!("`{value}`")).collect::<Vec<_>>().join(", ");
     }
     match field.get("type").and_then(Value::as_str) {
-        None if field.get("x-kubernetes-int-or-string").is_some() => "size".to_owned(),
+        None if field.get("x-kubernetes-int-or-string").is_some() => {
+            if is_portion(field) {
+                "number or percentage".to_owned()
+            } else {
+                "size".to_owned()
+            }
+        }
         None => "any value".to_owned(),
         Some("string") if is_duration(field) => "duration".to_owned(),
         Some("string") if field.get("format").is_some() => "time".to_owned(),
@@ -145,8 +151,17 @@ fn kind(path: &str, field: &Value) -> String {
 }
 
 fn is_duration(field: &Value) -> bool {
+    has_rule(field, duration::PATTERN)
+}
+
+/// Of the two kinds of values that are numbers or strings, the one whose number is a count.
+fn is_portion(field: &Value) -> bool {
+    has_rule(field, "%$")
+}
+
+fn has_rule(field: &Value, part: &str) -> bool {
     let rules = field["x-kubernetes-validations"].as_array();
-    rules.into_iter().flatten().any(|rule| rule["rule"].as_str().is_some_and(|rule| rule.contains(duration::PATTERN)))
+    rules.into_iter().flatten().any(|rule| rule["rule"].as_str().is_some_and(|rule| rule.contains(part)))
 }
 
 /// How a list merges under server-side apply.

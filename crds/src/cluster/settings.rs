@@ -1,9 +1,10 @@
-//! `spec.limits`, `drain`, `transport`, `auth`, `networkPolicy` and `logging`: what shards take live.
+//! `spec.limits`, `drain`, `rollout`, `disruption`, `transport`, `auth`, `networkPolicy` and `logging`: what restarts no shard.
 
 use schemars::JsonSchema;
 use serde::{Deserialize, Serialize};
 
 use crate::duration::Span;
+use crate::portion::Portion;
 use crate::quantity::Size;
 use crate::rules;
 
@@ -77,6 +78,28 @@ impl Default for Drain {
     fn default() -> Self {
         Self { window: Span::from("60s"), timeout: Span::from("5m") }
     }
+}
+
+/// How a changed template replaces shards.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Rollout {
+    /// Pods a rollout may have beyond the desired ones, those that drain for it included: a number, or a percentage of the
+    /// shards, rounded up. So many shards are replaced at one time. Unset: 10%, at least one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = rules::portion("maxSurge"))]
+    pub max_surge: Option<Portion>,
+}
+
+/// What Kubernetes may take away by itself: node drains, evictions.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Disruption {
+    /// Shards that may be evicted at one time: a number, or a percentage of the shards, rounded down, but always one. The
+    /// PodDisruptionBudget holds the number that follows, and moves with the size. Unset: 10%, at least one.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = rules::portion("maxUnavailable"))]
+    pub max_unavailable: Option<Portion>,
 }
 
 /// How clients connect.
