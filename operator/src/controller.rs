@@ -17,6 +17,7 @@ use tokio::time::{MissedTickBehavior, interval};
 use tokio_util::sync::CancellationToken;
 
 use crate::admin::{self, Health};
+use crate::budget::Budget;
 use crate::client;
 use crate::config::{Config, Scope};
 use crate::error::{Error, Result};
@@ -59,10 +60,11 @@ pub async fn run(config: Config) -> Result<()> {
         Scope::Cluster => vec![None],
         Scope::Namespaces(names) => names.iter().map(|name| Some(name.clone())).collect(),
     };
+    let budget = Arc::new(Budget::default());
     let mut passes = JoinSet::new();
     let mut stores = vec![];
     for namespace in scopes {
-        let realm = Realm::start(&config, &client, &metrics, namespace.as_deref(), &mut tasks);
+        let realm = Realm::start(&config, &client, &metrics, &budget, namespace.as_deref(), &mut tasks);
         stores.push(realm.context.stores.clone());
         tasks.spawn(scrape(realm.context.clone(), realm.wakes, health.clone()));
         passes.spawn(pass_over(realm.context, realm.woken, stop.clone()));
@@ -102,6 +104,7 @@ impl Realm {
         config: &Arc<Config>,
         client: &Client,
         metrics: &Arc<Metrics>,
+        budget: &Arc<Budget>,
         namespace: Option<&str>,
         tasks: &mut JoinSet<Error>,
     ) -> Self {
@@ -113,6 +116,7 @@ impl Realm {
             stores,
             memories: Memories::default(),
             metrics: metrics.clone(),
+            budget: budget.clone(),
             events: Events::new(client.clone(), &config.identity),
             shards: Shards::default(),
             random: SystemRandom::new(),

@@ -9,13 +9,14 @@
 //!     summarize status                               → McpClusterStatus, patched when a person would care
 //! ```
 //!
-//! Judgement is pure (`scale`, `rollout`, `placement`, `desired`, `flip`, `status`): no client, no clock, no randomness. The edge
+//! Judgement is pure (`scale`, `rollout`, `placement`, `desired`, `flip`, `status`, `budget`): no client, no clock, no randomness. The edge
 //! (`observe`, `apply`, `shards`, `references`, `events`) moves bytes and judges nothing. Only `reconcile` knows the order.
 //! The operator never writes `.spec`, never lists or watches Secrets, and keeps no state that a new process would miss.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 pub mod admin;
 pub mod apply;
+pub mod budget;
 pub mod client;
 pub mod config;
 pub mod controller;

@@ -49,6 +49,8 @@ pub struct Memory {
     pub members: Members,
     /// The status written last, and when.
     pub status: Option<(McpClusterStatus, Timestamp)>,
+    /// Whether a status waits for its turn among those of all clusters.
+    pub status_waits: bool,
     /// Writes that were refused, by object.
     pub refused: BTreeMap<String, Refused>,
     /// Indexes whose name somebody else's pod has, and until when that is believed.
@@ -131,6 +133,7 @@ impl Memory {
             flip: (String::new(), Flip::default()),
             members: Members::default(),
             status: None,
+            status_waits: false,
             refused: BTreeMap::new(),
             taken: BTreeMap::new(),
             failed_passes: 0,

@@ -30,6 +30,13 @@ pub struct Write {
     pub step: &'static str,
 }
 
+/// A status write that had to wait.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub struct Delayed {
+    /// What it was about: `conditions` or `numbers`.
+    pub about: &'static str,
+}
+
 /// One McpCluster.
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub struct Cluster {
@@ -62,6 +69,8 @@ pub struct Metrics {
     pub pass_seconds: Histogram,
     /// Writes to the API server that were sent.
     pub writes: Family<Write, Counter>,
+    /// Statuses that waited for their turn, because many were written at that time.
+    pub status_writes_delayed: Family<Delayed, Counter>,
     /// Load reports asked for, by outcome.
     pub scrapes: Family<Outcome, Counter>,
     /// How long a round over all shards takes.
@@ -83,6 +92,7 @@ impl Default for Metrics {
             passes: Family::default(),
             pass_seconds: Histogram::new(SECONDS),
             writes: Family::default(),
+            status_writes_delayed: Family::default(),
             scrapes: Family::default(),
             round_seconds: Histogram::new(SECONDS),
             shards: Family::default(),
@@ -95,6 +105,11 @@ impl Default for Metrics {
         own.register("passes", "Passes over an McpCluster, by outcome", metrics.passes.clone());
         own.register_with_unit("pass", "Time of a pass over an McpCluster", Unit::Seconds, metrics.pass_seconds.clone());
         own.register("writes", "Writes sent to the API server", metrics.writes.clone());
+        own.register(
+            "status_writes_delayed",
+            "Status writes that waited because many were due; a later pass writes what is true then",
+            metrics.status_writes_delayed.clone(),
+        );
         own.register("scrapes", "Load reports asked for, by outcome", metrics.scrapes.clone());
         own.register_with_unit(
             "scrape_round",

@@ -19,7 +19,7 @@ use mcp_crds::McpClusterStatus;
 use mcp_crds::cluster::{Address, AutoscalingStatus, CatalogStatus, HotShard, LastScale, LoadStatus};
 
 use crate::names;
-use crate::stages::{Applied, CatalogOutcome, CompiledCounts, Decision, Mode, Observed, ObservedShard, elapsed};
+use crate::stages::{Applied, CatalogOutcome, CompiledCounts, Decision, Mode, Observed, ObservedShard, Urgency, elapsed};
 use crate::words::{percent, size, three_figures};
 use view::View;
 
@@ -86,22 +86,23 @@ pub fn summarize(
     }
 }
 
-/// Whether the new status is worth a write: at once when something changed that a person would act on or a number moved by
-/// 10 %, and after a minute since `written` when only numbers moved.
+/// Whether the new status is worth a write, and how urgent it is: at once when something changed that a person would act on
+/// or a number moved by 10 %, and after a minute since `written` when only numbers moved.
 pub fn worth_patching(
     old: Option<&McpClusterStatus>,
     new: &McpClusterStatus,
     written: Option<Timestamp>,
     now: Timestamp,
-) -> bool {
-    let Some(old) = old else { return true };
+) -> Option<Urgency> {
+    let Some(old) = old else { return Some(Urgency::Conditions) };
     if old == new {
-        return false;
+        return None;
     }
-    if without_numbers(old) != without_numbers(new) || moved(old.load.as_ref(), new.load.as_ref()) {
-        return true;
+    if without_numbers(old) != without_numbers(new) {
+        return Some(Urgency::Conditions);
     }
-    written.is_none_or(|written| elapsed(written, now) >= NUMBERS_PERIOD)
+    let due = written.is_none_or(|written| elapsed(written, now) >= NUMBERS_PERIOD);
+    (due || moved(old.load.as_ref(), new.load.as_ref())).then_some(Urgency::Numbers)
 }
 
 // === numbers ===

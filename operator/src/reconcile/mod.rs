@@ -22,6 +22,7 @@ use tokio::time::Instant;
 
 use self::turn::Turn;
 use crate::apply::Writer;
+use crate::budget::Budget;
 use crate::config::Config;
 use crate::desired::{self, Surroundings, pod};
 use crate::error::{Error, Result};
@@ -33,11 +34,13 @@ use crate::placement::{self, Flips};
 use crate::rollout;
 use crate::scale::{self, History, Policy};
 use crate::shards::Shards;
-use crate::stages::{Applied, Decision, Observed, ObservedShard, PlacementStep, Plan};
+use crate::stages::{Applied, Decision, Observed, ObservedShard, PlacementStep, Plan, Urgency};
 use crate::status;
 
 /// A pass that failed this often in a row is no hiccup.
 const LOUD_AFTER: u32 = 3;
+/// Statuses that wait for their turn come back within this time of it, each at another moment.
+const LONGEST_SCATTER: Duration = Duration::from_secs(2);
 /// A pass that nothing asked for: what watches might have missed is found after this long.
 const RESYNC: Duration = Duration::from_mins(5);
 
@@ -53,6 +56,8 @@ pub struct Context {
     pub memories: Memories,
     /// What is counted.
     pub metrics: Arc<Metrics>,
+    /// How often statuses may be written; one for all scopes.
+    pub budget: Arc<Budget>,
     /// What is told.
     pub events: Events,
     /// To the shards.
@@ -147,8 +152,8 @@ impl Context {
             return Ok(Action::requeue(RESYNC));
         }
         let applied = turn.finish(self, cluster);
-        self.tell(&writer, &judged, &applied, turn.into_news()).await?;
-        Ok(Action::requeue(RESYNC.mul_f64(0.8 + 0.4 * self.jitter())))
+        let delayed = self.tell(&writer, &judged, &applied, turn.into_news()).await?;
+        Ok(Action::requeue(delayed.unwrap_or_else(|| RESYNC.mul_f64(0.8 + 0.4 * self.jitter()))))
     }
 
     async fn hear_first(&self, cluster: &Arc<McpCluster>) {
@@ -219,12 +224,15 @@ impl Context {
         status::summarize(&judged.observed, &judged.decision, applied, before.as_ref(), judged.now)
     }
 
-    /// Events for what happened, and the status when a person would care.
-    async fn tell(&self, writer: &Writer, judged: &Judged, applied: &Applied, mut news: Vec<News>) -> Result<()> {
+    /// Events for what happened, and the status when a person would care. Returns when to come back for a status that has to
+    /// wait for its turn: nothing of it is kept, the later pass writes what is true then.
+    async fn tell(&self, writer: &Writer, judged: &Judged, applied: &Applied, mut news: Vec<News>) -> Result<Option<Duration>> {
         let (cluster, now) = (&*judged.observed.cluster, judged.now);
         let (before, written_at) = self.status_before(cluster);
         let after = self.summarize(judged, applied);
-        if status::worth_patching(before.as_ref(), &after, written_at, now) {
+        let urgency = status::worth_patching(before.as_ref(), &after, written_at, now);
+        let delayed = urgency.and_then(|urgency| self.delay(cluster, urgency, now));
+        if urgency.is_some() && delayed.is_none() {
             writer.patch_status(desired::name_of(cluster), &after).await?;
             tracing::debug!(difference = first_difference(before.as_ref(), &after), "status written");
             let summary = news::of_status(before.as_ref(), &after);
@@ -234,7 +242,19 @@ impl Context {
             self.remember(cluster, |memory| memory.status = Some((after, now)));
         }
         self.events.publish(cluster, &news).await;
-        Ok(())
+        Ok(delayed)
+    }
+
+    /// How long a status has to wait for its turn, if it has to.
+    fn delay(&self, cluster: &McpCluster, urgency: Urgency, now: Timestamp) -> Option<Duration> {
+        let refused = self.budget.take(urgency, now).err();
+        let waited = self.remember(cluster, |memory| std::mem::replace(&mut memory.status_waits, refused.is_some()));
+        let wait = refused?;
+        if !waited {
+            self.metrics.status_writes_delayed.get_or_create(&metrics::Delayed { about: urgency.as_str() }).inc();
+        }
+        // Not all of those that wait at the same moment.
+        Some(wait + LONGEST_SCATTER.mul_f64(self.jitter()))
     }
 
     fn writer(&self, cluster: &McpCluster) -> Writer {

@@ -50,6 +50,7 @@ impl World {
                 cluster_domain: "cluster.local".into(),
                 identity: "test".into(),
             }),
+            budget: Arc::default(),
             events: Events::new(client.clone(), "test"),
             client,
             stores,
@@ -119,6 +120,7 @@ async fn a_new_process_finds_everything_as_it_should_be() {
         stores: world.context.stores.clone(),
         memories: Memories::default(),
         metrics: Arc::default(),
+        budget: Arc::default(),
         events: Events::new(world.context.client.clone(), "test"),
         shards: Shards::default(),
         random: SystemRandom::new(),
@@ -199,6 +201,28 @@ async fn a_missing_secret_or_source_keeps_a_first_catalog_from_being_published()
 async fn a_paused_cluster_is_written_nothing_but_its_status() {
     let world = World::new(&format!("paused: true\n{SPEC}")).await;
     assert_eq!(world.pass().await, ["PATCH mcpclusters/tools/status"]);
+}
+
+#[tokio::test]
+async fn a_status_that_has_to_wait_is_written_later_as_it_is_then() {
+    let mut world = World::new(&format!("paused: true\n{SPEC}")).await;
+    // From an hour ahead, so that no token comes while the passes run.
+    let ahead = || Timestamp::now() + Duration::from_hours(1);
+    let exhaust = |world: &World| while world.context.budget.take(Urgency::Conditions, ahead()).is_ok() {};
+    for _ in 0..2 {
+        exhaust(&world);
+        assert_eq!(world.pass().await, [""; 0]);
+    }
+    world.change(|cluster| cluster.spec.replicas = Some(7));
+    let begun = Instant::now();
+    while world.pass().await.is_empty() {
+        assert!(begun.elapsed() < Duration::from_secs(10), "one token comes in a twentieth of a second");
+        tokio::task::yield_now().await;
+    }
+    let status = world.api.object("mcpclusters/tools/status").unwrap()["status"].clone();
+    assert_eq!(status["desiredReplicas"], 7);
+    let metrics = world.context.metrics.render();
+    assert!(metrics.contains("mcp_operator_status_writes_delayed_total{about=\"conditions\"} 1\n"), "{metrics}");
 }
 
 #[tokio::test]

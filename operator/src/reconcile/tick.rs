@@ -136,7 +136,7 @@ impl Context {
         let applied = Applied { published: judged.observed.published.clone(), failures };
         let after = self.summarize(judged, &applied);
         let (before, written_at) = self.status_before(cluster);
-        status::worth_patching(before.as_ref(), &after, written_at, now)
+        status::worth_patching(before.as_ref(), &after, written_at, now).is_some()
     }
 
     /// The exact numbers that status rounds.

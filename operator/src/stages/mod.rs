@@ -7,6 +7,7 @@ pub(crate) mod fixture;
 mod shard;
 #[cfg(test)]
 mod tests;
+mod urgency;
 
 use std::collections::{BTreeMap, BTreeSet};
 use std::sync::Arc;
@@ -17,6 +18,7 @@ use mcp_crds::McpCluster;
 use mcp_crds::cluster::{LastScale, SourceStatus};
 
 pub use shard::*;
+pub use urgency::*;
 
 /// Pods a rollout may have beyond the desired ones.
 pub const MAX_SURGE: u32 = 1;

@@ -510,7 +510,7 @@ fn an_operator_at_rest_writes_nothing() {
         later.cluster = later.cluster.heard(at(seconds));
         let later = later.status();
         assert_eq!(later, first);
-        assert!(!worth_patching(Some(&first), &later, Some(at(0)), at(seconds)));
+        assert_eq!(worth_patching(Some(&first), &later, Some(at(0)), at(seconds)), None);
     }
 }
 
@@ -525,19 +525,19 @@ fn small_moves_wait_a_minute_and_large_ones_do_not() {
     let unnoticed = with_load(10_230);
     assert_eq!(unnoticed.load.as_ref().unwrap().connections, 61_200, "rounded to the same three figures");
     let small = with_load(11_000);
-    assert!(!worth_patching(Some(&first), &small, Some(at(0)), at(59)));
-    assert!(worth_patching(Some(&first), &small, Some(at(0)), at(60)));
-    assert!(worth_patching(Some(&first), &with_load(17_000), Some(at(0)), at(5)));
+    assert_eq!(worth_patching(Some(&first), &small, Some(at(0)), at(59)), None);
+    assert_eq!(worth_patching(Some(&first), &small, Some(at(0)), at(60)), Some(Urgency::Numbers));
+    assert_eq!(worth_patching(Some(&first), &with_load(17_000), Some(at(0)), at(5)), Some(Urgency::Numbers));
 }
 
 #[test]
 fn a_changed_reason_or_size_or_the_first_status_is_written_at_once() {
     let first = healthy().status();
-    assert!(worth_patching(None, &first, None, at(0)));
+    assert_eq!(worth_patching(None, &first, None, at(0)), Some(Urgency::Conditions));
     let held = healthy().held(Gate::AtMaximum).after(&first).status();
-    assert!(worth_patching(Some(&first), &held, Some(at(0)), at(1)));
+    assert_eq!(worth_patching(Some(&first), &held, Some(at(0)), at(1)), Some(Urgency::Conditions));
     let sized = healthy().desired(7).after(&first).status();
-    assert!(worth_patching(Some(&first), &sized, Some(at(0)), at(1)));
+    assert_eq!(worth_patching(Some(&first), &sized, Some(at(0)), at(1)), Some(Urgency::Conditions));
 }
 
 #[test]

@@ -1,0 +1,163 @@
+//! How often the operator may write statuses: one token bucket for the whole process, whatever the number of clusters.
+//!
+//! A write that finds no token is not queued: the pass ends without it, and a later one writes what is true then. So nothing
+//! is lost by being delayed, and nothing old is ever written.
+//!
+//! The rate: a cluster whose numbers move is written once a minute, so a thousand of them need 17 writes a second; a write of
+//! a status costs the API server a few milliseconds and its store one commit. The burst: what changes at one time in all
+//! clusters of an installation, such as a new release, is told in seconds. Half of it is kept for conditions: numbers are
+//! written only while more than that is there.
+
+use std::sync::{Mutex, PoisonError};
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use crate::stages::{Urgency, elapsed};
+
+/// Writes a second, for as long as one likes.
+const RATE: u64 = 20;
+/// Writes at one time, after a while without any.
+const BURST: u64 = 100;
+/// Kept for what a person would act on.
+const RESERVE: u64 = BURST / 2;
+/// Tokens are counted in millionths: [`RATE`] of them come every microsecond.
+const TOKEN: u64 = 1_000_000;
+
+/// Tokens that are there, and since when that is known.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Bucket {
+    millionths: u64,
+    filled: Option<Timestamp>,
+}
+
+/// The bucket that all passes share.
+#[derive(Debug, Default)]
+pub struct Budget(Mutex<Bucket>);
+
+/// What must be left when a write was let through.
+fn reserve(urgency: Urgency) -> u64 {
+    match urgency {
+        Urgency::Conditions => 0,
+        Urgency::Numbers => RESERVE * TOKEN,
+    }
+}
+
+// === impl Bucket ===
+
+impl Default for Bucket {
+    fn default() -> Self {
+        Self { millionths: BURST * TOKEN, filled: None }
+    }
+}
+
+impl Bucket {
+    /// Takes a token.
+    ///
+    /// # Errors
+    /// How long it takes until there is one, if nobody else takes it first.
+    pub fn take(&mut self, urgency: Urgency, now: Timestamp) -> Result<(), Duration> {
+        // A clock that moved back gives no tokens and takes none.
+        let gained = self.filled.map_or(Duration::ZERO, |filled| elapsed(filled, now)).as_micros();
+        let gained = u64::try_from(gained).unwrap_or(u64::MAX).saturating_mul(RATE);
+        self.millionths = self.millionths.saturating_add(gained).min(BURST * TOKEN);
+        self.filled = Some(now);
+        let needed = reserve(urgency) + TOKEN;
+        if self.millionths < needed {
+            return Err(Duration::from_micros((needed - self.millionths).div_ceil(RATE)));
+        }
+        self.millionths -= TOKEN;
+        Ok(())
+    }
+}
+
+// === impl Budget ===
+
+impl Budget {
+    /// As [`Bucket::take`].
+    ///
+    /// # Errors
+    /// As [`Bucket::take`].
+    pub fn take(&self, urgency: Urgency, now: Timestamp) -> Result<(), Duration> {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).take(urgency, now)
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(milliseconds: i64) -> Timestamp {
+        Timestamp::from_millisecond(1_800_000_000_000 + milliseconds).unwrap()
+    }
+
+    /// How many writes are let through at one time.
+    fn drain(bucket: &mut Bucket, urgency: Urgency, now: Timestamp) -> u64 {
+        (0..2 * BURST).filter(|_| bucket.take(urgency, now).is_ok()).count() as u64
+    }
+
+    #[test]
+    fn a_burst_is_bounded_and_so_is_every_minute_after_it() {
+        let mut bucket = Bucket::default();
+        assert_eq!(drain(&mut bucket, Urgency::Conditions, at(0)), BURST);
+        let minute: u64 = (1..=60_000).map(|ms| u64::from(bucket.take(Urgency::Conditions, at(ms)).is_ok())).sum();
+        assert_eq!(minute, 60 * RATE);
+        assert_eq!(drain(&mut bucket, Urgency::Conditions, at(86_400_000)), BURST, "a day of rest is no larger burst");
+    }
+
+    #[test]
+    fn conditions_come_before_numbers() {
+        let mut bucket = Bucket::default();
+        assert_eq!(drain(&mut bucket, Urgency::Numbers, at(0)), BURST - RESERVE);
+        assert_eq!(drain(&mut bucket, Urgency::Conditions, at(0)), RESERVE);
+        // While conditions are written as fast as they may be, no number is.
+        let numbers = (0..10_000).filter(|ms| {
+            let _ = bucket.take(Urgency::Conditions, at(*ms));
+            bucket.take(Urgency::Numbers, at(*ms)).is_ok()
+        });
+        assert_eq!(numbers.count(), 0);
+    }
+
+    #[test]
+    fn a_thousand_clusters_have_their_numbers_written_every_minute() {
+        let mut bucket = Bucket::default();
+        let mut due: Vec<i64> = (0..1000).map(|n| n * 60).collect();
+        // Those that were refused come back within two seconds, each at another moment.
+        for now in (0..300_000).step_by(500) {
+            for next in due.iter_mut().filter(|next| **next <= now) {
+                if bucket.take(Urgency::Numbers, at(now)).is_ok() {
+                    *next = now + 60_000;
+                }
+            }
+            assert!(due.iter().all(|next| now - *next < 60_000), "at {now}: {:?}", due.iter().min());
+        }
+    }
+
+    #[test]
+    fn a_refusal_says_when_to_come_back() {
+        for urgency in [Urgency::Conditions, Urgency::Numbers] {
+            let mut bucket = Bucket::default();
+            drain(&mut bucket, urgency, at(0));
+            let wait = bucket.take(urgency, at(0)).unwrap_err();
+            let wait = i64::try_from(wait.as_millis()).unwrap();
+            assert!(bucket.take(urgency, at(wait - 1)).is_err());
+            assert_eq!(bucket.take(urgency, at(wait)), Ok(()));
+        }
+    }
+
+    #[test]
+    fn looking_often_loses_no_tokens() {
+        let mut bucket = Bucket::default();
+        drain(&mut bucket, Urgency::Conditions, at(0));
+        let looks = (1..=100_000).map(|tens| at(0) + Duration::from_micros(10 * tens));
+        assert_eq!(looks.filter(|now| bucket.take(Urgency::Conditions, *now).is_ok()).count() as u64, RATE);
+    }
+
+    #[test]
+    fn a_clock_that_moves_back_stops_nothing_for_long() {
+        let mut bucket = Bucket::default();
+        drain(&mut bucket, Urgency::Conditions, at(0));
+        assert!(bucket.take(Urgency::Conditions, at(-3_600_000)).is_err());
+        assert_eq!(bucket.take(Urgency::Conditions, at(-3_600_000 + 50)), Ok(()));
+    }
+}
