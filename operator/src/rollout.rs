@@ -16,6 +16,8 @@ use crate::stages::{
 /// A drained shard lives at least this long after its drain began: endpoints lag, and until they follow new connections
 /// still arrive and are answered.
 const DRAIN_SETTLES: Duration = Duration::from_secs(10);
+/// A pod that was told to end hears of it within this time, unless its kubelet is not there to tell it.
+const KUBELET_ACTS_WITHIN: Duration = Duration::from_secs(15);
 const SURGE: usize = MAX_SURGE as usize;
 
 /// What to do with the pods of a cluster.
@@ -29,6 +31,7 @@ pub fn plan(observed: &Observed, decision: &Decision, now: Timestamp) -> Plan {
     view.finish(&mut plan);
     view.scale_in(&mut plan);
     view.replace(&mut plan);
+    view.stand_in(&mut plan);
     view.roll(&mut plan);
     plan
 }
@@ -123,6 +126,8 @@ impl<'a> View<'a> {
             match state {
                 ShardState::Finished => delete(plan, shard, DeleteReason::Finished),
                 ShardState::Draining if plan.cancel.iter().all(|pod| pod.uid != shard.uid) => self.finish_drain(plan, shard),
+                // It will not end its drain: the node is gone, or comes back with other news.
+                ShardState::Lost if shard.draining.is_some() => delete(plan, shard, DeleteReason::Lost),
                 ShardState::Draining | ShardState::Pending | ShardState::Fresh | ShardState::Silent | ShardState::Lost => {}
             }
         }
@@ -160,17 +165,39 @@ impl<'a> View<'a> {
     }
 
     /// Takes lost and recycled shards away, once others serve in their place. So when every node falls silent at once and
-    /// comes back, nothing was drained.
+    /// comes back, nothing was drained. What a lost node took is replaced as soon as that is known, but it has its time to come
+    /// back before it is taken away: a node that was away for a minute returns with its streams, and what is too much then is
+    /// the shards that hold none yet.
     fn replace(&self, plan: &mut Plan) {
         if self.serving() < self.desired() {
             return;
         }
-        for shard in self.in_state(|state| state == ShardState::Lost).filter(|shard| shard.terminating.is_none()) {
-            self.take_away(plan, shard, DrainReason::Eviction);
+        let lost = self.in_state(|state| state == ShardState::Lost).filter(|shard| shard.terminating.is_none());
+        for shard in lost.filter(|shard| shard.draining.is_none() && shard.is_unready_for_long(self.now)) {
+            if shard.may_hold_work() && shard.is_unheard(self.now) {
+                // No order reaches it. When its kubelet hears of the deletion, and it lives, it drains itself.
+                delete(plan, shard, DeleteReason::Lost);
+            } else {
+                self.take_away(plan, shard, DrainReason::Eviction);
+            }
         }
         for pod in &self.decision.recycles {
             if let Some(shard) = self.active().find(|shard| shard.uid == pod.uid) {
                 self.take_away(plan, shard, DrainReason::Recycle);
+            }
+        }
+    }
+
+    /// Tells shards to drain that should have heard it from their kubelet. A node whose kubelet is dead goes on serving what it
+    /// holds, but learns of no new configuration and no new key any more, and its pods have been told to end: their streams
+    /// move while the shard can say good-bye, not whenever the kubelet returns.
+    fn stand_in(&self, plan: &mut Plan) {
+        for shard in self.in_state(|state| state == ShardState::Lost) {
+            let due = shard.told_to_end.and_then(|told| told.saturating_add(KUBELET_ACTS_WITHIN).ok());
+            let Some((due, received)) = due.zip(shard.report.as_ref()) else { continue };
+            if received.at >= due && !received.report.draining && !shard.is_unheard(self.now) {
+                let reason = DrainReason::Eviction;
+                plan.drain.push(DrainStep { pod: shard.pod(), reason, started: self.now, marked: true });
             }
         }
     }

@@ -27,6 +27,8 @@ use crate::stages::{
 
 /// Pods that are written at one time, for one cluster.
 const AT_ONCE: usize = 16;
+/// Orders to shards under way at one time, for one cluster.
+const ORDERS_AT_ONCE: usize = 64;
 
 /// The hand that carries out one judgement.
 pub(super) struct Hand<'a> {
@@ -177,6 +179,7 @@ impl<'a> Hand<'a> {
     /// Starts drains, and repeats the order to shards that do not say that they drain. The mark comes first: it survives this
     /// process, and it takes the shard out of placement.
     async fn drain(&mut self) {
+        let mut orders = vec![];
         for step in &self.judged.plan.drain {
             if !step.marked {
                 let started = step.started.to_string();
@@ -196,8 +199,11 @@ impl<'a> Hand<'a> {
             let timeout = self.cluster.spec.drain.timeout.or_zero().saturating_sub(elapsed(step.started, self.now));
             let window = self.cluster.spec.drain.window.or_zero().min(timeout);
             let request = DrainRequest { window_ms: milliseconds(window), timeout_ms: milliseconds(timeout), cancel: false };
-            self.order(&step.pod, &request).await;
+            orders.push((&step.pod, request));
         }
+        // Side by side: those of a dead node cost a second each.
+        let orders: Vec<_> = orders.iter().map(|(pod, request)| self.order(pod, request)).collect();
+        stream::iter(orders).buffer_unordered(ORDERS_AT_ONCE).for_each(|_| std::future::ready(())).await;
     }
 
     /// Says whom a drain costs what; for a rollout, also for which difference.
@@ -276,14 +282,52 @@ impl<'a> Hand<'a> {
     }
 }
 
-/// Shards that are meant to be there when this pass is over: what the disruption budget counts.
+/// Shards that are meant to be there when this pass is over: what the disruption budget counts. A shard that is about to take
+/// the place of an evicted one is among them, or each eviction would lower the budget for a moment, and allow the next.
 fn active(judged: &Judged) -> u32 {
     let leaving = |shard: &&ObservedShard| judged.plan.drain.iter().any(|step| step.pod.uid == shard.uid);
     let staying = judged.observed.shards.iter().filter(|shard| shard.draining.is_none() && shard.terminating.is_none());
-    let staying = staying.filter(|shard| !leaving(shard)).count() + judged.plan.cancel.len();
+    let staying = staying.filter(|shard| !leaving(shard)).count() + judged.plan.cancel.len() + judged.plan.create.len();
     u32::try_from(staying).unwrap_or(u32::MAX).min(judged.decision.desired.max(1))
 }
 
 fn milliseconds(duration: Duration) -> u64 {
     u64::try_from(duration.as_millis()).unwrap_or(u64::MAX)
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+    use crate::desired::pod::Rendered;
+    use crate::placement::Flips;
+    use crate::scale::History;
+    use crate::stages::fixture::{Cluster, at};
+    use crate::stages::{Decision, Plan};
+
+    /// What the budget counts when `create` shards are about to be created.
+    fn counted(cluster: Cluster, desired: u32, create: &[u32]) -> u32 {
+        active(&Judged {
+            observed: cluster.observed,
+            rendered: Rendered { template: pod::Template::default(), hash: String::new() },
+            decision: Decision { desired, ..Decision::default() },
+            history: History::default(),
+            plan: Plan { create: create.to_vec(), ..Plan::default() },
+            placement: vec![],
+            flips: Flips::default(),
+            now: at(0),
+        })
+    }
+
+    #[test]
+    fn the_budget_does_not_fall_with_an_eviction_whose_shard_is_replaced() {
+        let evicted = Cluster::manual(10).with_ready(10).shard(3, |shard| shard.terminating = Some(at(-1)));
+        assert_eq!(counted(evicted.clone(), 10, &[10]), 10);
+        assert_eq!(counted(evicted.with_pending(1), 10, &[]), 10);
+    }
+
+    #[test]
+    fn the_budget_counts_no_surge_and_no_shard_that_cannot_be_created() {
+        assert_eq!(counted(Cluster::manual(3).with_ready(3), 3, &[3]), 3);
+        assert_eq!(counted(Cluster::manual(10).with_ready(4), 10, &[]), 4);
+    }
 }

@@ -235,6 +235,59 @@ fn a_lost_shard_is_taken_away_only_when_another_serves_in_its_place() {
     assert_eq!(deleted(&run(&crashed, &size(2, 2))), [("tools-1", DeleteReason::NotRunning)]);
 }
 
+/// Not Ready for a while, and last heard of a while ago.
+fn lost(unready: i64, unheard: i64) -> impl Fn(&mut ObservedShard) {
+    move |shard| {
+        shard.ready = false;
+        shard.ready_changed = Some(at(-unready));
+        shard.report.as_mut().unwrap().at = at(-unheard);
+    }
+}
+
+#[test]
+fn what_a_lost_node_took_is_replaced_at_once_and_has_its_time_to_come_back() {
+    let cluster = Cluster::manual(2).with_ready(2).shard(1, lost(1, 50));
+    let plan = run(&cluster, &size(2, 1));
+    assert_eq!((plan.create.as_slice(), plan.drain.len(), plan.delete.len()), (&[2][..], 0, 0));
+    let replaced = cluster.with_ready(1);
+    assert!(run(&replaced, &size(2, 2)).is_empty(), "its node may be back in a moment");
+    let gone = replaced.shard(1, lost(31, 80));
+    let plan = run(&gone, &size(2, 2));
+    assert_eq!(deleted(&plan), [("tools-1", DeleteReason::Lost)], "no order would reach it");
+    assert!(plan.drain.is_empty());
+}
+
+#[test]
+fn a_drain_that_a_lost_node_interrupted_ends_with_the_pod() {
+    let cluster = Cluster::manual(1).with_ready(2).shard(1, |shard| {
+        shard.drain(DrainReason::ScaleIn, at(-60));
+        shard.load(900, 0);
+        lost(1, 50)(shard);
+    });
+    assert_eq!(deleted(&run(&cluster, &size(1, 1))), [("tools-1", DeleteReason::Lost)]);
+    let told = cluster.shard(1, |shard| shard.terminating = Some(at(100)));
+    assert!(run(&told, &size(1, 1)).is_empty(), "once is enough");
+}
+
+#[test]
+fn a_shard_whose_kubelet_does_not_tell_it_to_end_is_told_by_us() {
+    let told = |since: i64| {
+        Cluster::manual(2).with_ready(3).shard(1, move |shard| {
+            lost(60, 0)(shard);
+            shard.terminating = Some(at(335 - since));
+            shard.told_to_end = Some(at(-since));
+        })
+    };
+    assert!(run(&told(14), &size(2, 2)).is_empty(), "its kubelet may be about to");
+    let plan = run(&told(15), &size(2, 2));
+    assert_eq!(drained(&plan), [("tools-1", DrainReason::Eviction)]);
+    assert!(plan.drain[0].marked && plan.delete.is_empty(), "an order, and no write: the pod is being deleted already");
+    let draining = told(15).shard(1, |shard| shard.report.as_mut().unwrap().report.draining = true);
+    assert!(run(&draining, &size(2, 2)).is_empty());
+    let cut_off = told(60).shard(1, |shard| shard.report.as_mut().unwrap().at = at(-50));
+    assert!(run(&cut_off, &size(2, 2)).is_empty(), "nobody is there to be told");
+}
+
 #[test]
 fn when_all_shards_are_lost_none_is_drained_and_pods_stop_at_twice_the_desired() {
     let lost = |shard: &mut ObservedShard| {

@@ -323,6 +323,9 @@ pub enum DeleteReason {
     DeadlineExceeded,
     /// The pod ended for good.
     Finished,
+    /// It is neither Ready nor heard of, and has been replaced: its node is gone or cut off. Should it live after all, its end
+    /// is a drain as well.
+    Lost,
 }
 
 /// How far the template is rolled out.
@@ -450,6 +453,7 @@ impl DeleteReason {
             Self::NotRunning => "NotRunning",
             Self::DeadlineExceeded => "DeadlineExceeded",
             Self::Finished => "Finished",
+            Self::Lost => "Lost",
         }
     }
 }

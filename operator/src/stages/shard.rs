@@ -2,7 +2,7 @@
 
 use std::time::Duration;
 
-use jiff::Timestamp;
+use jiff::{SignedDuration, Timestamp};
 use k8s_openapi::api::core::v1::{ContainerStatus, Pod, PodCondition};
 use mcp_crds::duration;
 use mcp_crds::load::LoadReport;
@@ -11,8 +11,8 @@ use mcp_crds::quantity::Bytes;
 use super::{DrainReason, PodRef};
 use crate::names;
 
-/// A shard that was Ready is given this long to be Ready again before it is replaced: a container restart fits, the loss of
-/// a node does not.
+/// A shard that was Ready is given this long to be Ready again, from when Kubernetes last called it so or from when it last
+/// reported, before it is replaced: a container restart fits, the loss of a node does not.
 pub const LOST_AFTER: Duration = Duration::from_secs(30);
 /// Reports may be missing for this many intervals before a shard counts as silent.
 pub const SILENT_AFTER_INTERVALS: u32 = 3;
@@ -43,6 +43,10 @@ pub struct ObservedShard {
     pub created: Option<Timestamp>,
     /// Being deleted: the deletionTimestamp.
     pub terminating: Option<Timestamp>,
+    /// When that was asked for: the deletionTimestamp without the grace period.
+    pub told_to_end: Option<Timestamp>,
+    /// Why Kubernetes takes the pod away, when it does so by itself or by the eviction API.
+    pub disruption: Option<Disruption>,
     /// Labelled draining.
     pub draining: Option<DrainMark>,
     /// Labelled placed.
@@ -83,6 +87,17 @@ pub struct DrainMark {
     pub reason: Option<DrainReason>,
     /// Since when; none when a person set the label.
     pub started: Option<Timestamp>,
+}
+
+/// Why Kubernetes takes a pod away: reasons of the pod condition `DisruptionTarget`.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum Disruption {
+    /// Somebody asked the eviction API: for this pod, or for every pod of a node that is drained.
+    Evicted,
+    /// Its node has a `NoExecute` taint that it does not tolerate, or no longer: every pod of the node goes.
+    Tainted,
+    /// A pod of higher priority takes its place, the kubelet needs its memory, or a reason we do not know.
+    Other,
 }
 
 /// Phase of a pod.
@@ -252,6 +267,11 @@ impl ObservedShard {
             ready_changed: ready.and_then(|condition| condition.last_transition_time.as_ref()).map(|time| time.0),
             created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
             terminating: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
+            told_to_end: pod.metadata.deletion_timestamp.as_ref().map(|time| {
+                let grace = SignedDuration::from_secs(pod.metadata.deletion_grace_period_seconds.unwrap_or(0));
+                time.0.saturating_sub(grace).unwrap_or(time.0)
+            }),
+            disruption: condition("DisruptionTarget").filter(|condition| condition.status == "True").map(disruption),
             draining: (label(names::LABEL_STATE) == Some(names::STATE_DRAINING)).then(|| DrainMark {
                 reason: annotation(names::ANNOTATION_DRAIN_REASON).and_then(DrainReason::parse),
                 started: annotation(names::ANNOTATION_DRAIN_STARTED).and_then(|text| text.parse().ok()),
@@ -358,6 +378,23 @@ impl ObservedShard {
         (waited || self.was_ready()).then(|| Trouble { kind: TroubleKind::NotReady, words: "not Ready".to_owned() })
     }
 
+    /// Whether there is no hope that the shard is back in a moment: not Ready for long; or not Ready, and what used to report
+    /// has not done so for long. The second is how a lost node shows. Kubernetes calls its pods not Ready after 40 s or more,
+    /// and by then the shards have been silent for as long: two witnesses, and nothing to wait for.
+    fn is_dead(&self, now: Timestamp) -> bool {
+        self.is_unready_for_long(now) || (!self.ready && self.report.is_some() && self.is_unheard(now))
+    }
+
+    /// Whether the shard has not been Ready for longer than a restart takes.
+    pub fn is_unready_for_long(&self, now: Timestamp) -> bool {
+        !self.ready && self.ready_changed.is_some_and(|changed| elapsed(changed, now) > LOST_AFTER)
+    }
+
+    /// Whether the shard has not reported for so long that no order would reach it.
+    pub fn is_unheard(&self, now: Timestamp) -> bool {
+        self.report.as_ref().is_none_or(|received| elapsed(received.at, now) > LOST_AFTER)
+    }
+
     /// What the shard is to the sums and gates. `watching_since` is when this process began to ask shards for reports, which
     /// it does every `interval`.
     pub fn state(&self, now: Timestamp, watching_since: Timestamp, interval: Duration) -> ShardState {
@@ -365,12 +402,12 @@ impl ObservedShard {
         if matches!(self.phase, Phase::Failed | Phase::Succeeded) {
             ShardState::Finished
         } else if self.draining.is_some() {
-            ShardState::Draining
+            if self.was_ready() && self.is_unheard(now) && self.is_dead(now) { ShardState::Lost } else { ShardState::Draining }
         } else if self.terminating.is_some() {
             ShardState::Lost
         } else if !self.was_ready() {
             ShardState::Pending
-        } else if !self.ready && self.ready_changed.is_some_and(|changed| elapsed(changed, now) > LOST_AFTER) {
+        } else if self.is_dead(now) {
             ShardState::Lost
         } else if let Some(received) = &self.report {
             if elapsed(received.at, now) > silence { ShardState::Silent } else { ShardState::Fresh }
@@ -418,6 +455,14 @@ fn termination(state: &k8s_openapi::api::core::v1::ContainerStateTerminated) -> 
         exit_code: state.exit_code,
         started: state.started_at.as_ref().map(|time| time.0),
         finished: state.finished_at.as_ref().map(|time| time.0),
+    }
+}
+
+fn disruption(condition: &PodCondition) -> Disruption {
+    match condition.reason.as_deref() {
+        Some("EvictionByEvictionAPI") => Disruption::Evicted,
+        Some("DeletionByTaintManager") => Disruption::Tainted,
+        Some(_) | None => Disruption::Other,
     }
 }
 

@@ -155,3 +155,57 @@ fn a_quota_refusal_is_told_from_other_refusals() {
     assert_eq!(FailureReason::of_response(403, quota), FailureReason::QuotaExceeded);
     assert_eq!(FailureReason::of_response(403, "violates PodSecurity"), FailureReason::ApplyFailed);
 }
+
+#[test]
+fn a_shard_that_is_neither_ready_nor_heard_of_is_lost_without_waiting_any_longer() {
+    let state = |shard: &ObservedShard, now: i64| shard.state(at(now), at(-1000), INTERVAL);
+    // The node was cut at 100; Kubernetes noticed at 150.
+    let cut = reported(running(false, 150, 3), 100);
+    assert_eq!(state(&cut, 150), ShardState::Lost);
+    // A container restart: not Ready for a moment, and heard of a moment ago.
+    let restarted = reported(running(false, 150, 3), 148);
+    assert_eq!(state(&restarted, 152), ShardState::Fresh);
+    assert_eq!(state(&restarted, 178), ShardState::Silent);
+    assert_eq!(state(&restarted, 179), ShardState::Lost);
+    // Whom this process never heard it gives the whole time: it may be the one that cannot reach anybody.
+    let unheard = running(false, 150, 3);
+    assert_eq!((state(&unheard, 180), state(&unheard, 181)), (ShardState::Silent, ShardState::Lost));
+    // Kubernetes is content: silent, whatever happens to the reports.
+    assert_eq!(state(&reported(running(true, 8, 3), 100), 900), ShardState::Silent);
+}
+
+#[test]
+fn a_drain_on_a_lost_node_is_no_drain_any_more() {
+    let state = |shard: &ObservedShard, now: i64| shard.state(at(now), at(-1000), INTERVAL);
+    let draining = |mut shard: ObservedShard| {
+        shard.draining = Some(DrainMark { reason: Some(DrainReason::ScaleIn), started: Some(at(90)) });
+        shard
+    };
+    let cut = draining(reported(running(false, 150, 3), 100));
+    assert_eq!(state(&cut, 150), ShardState::Lost);
+    assert_eq!(state(&draining(reported(running(true, 8, 3), 100)), 149), ShardState::Draining, "Ready, as far as is known");
+    let ending = draining(reported(running(false, 150, 3), 148));
+    assert_eq!(state(&ending, 152), ShardState::Draining, "its process has just ended");
+}
+
+#[test]
+fn the_time_a_pod_was_told_to_end_is_its_deletion_without_the_grace_period() {
+    let mut pod = pod(&json!({}));
+    pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(335)));
+    pod.metadata.deletion_grace_period_seconds = Some(35);
+    let shard = ObservedShard::from_pod("tools", &pod).unwrap();
+    assert_eq!((shard.terminating, shard.told_to_end), (Some(at(335)), Some(at(300))));
+}
+
+#[test]
+fn why_kubernetes_takes_a_pod_away_is_read_from_its_condition() {
+    let disruption = |status: &str, reason: &str| {
+        let condition = json!({"type": "DisruptionTarget", "status": status, "reason": reason});
+        ObservedShard::from_pod("tools", &pod(&json!({"conditions": [condition]}))).unwrap().disruption
+    };
+    assert_eq!(disruption("True", "EvictionByEvictionAPI"), Some(Disruption::Evicted));
+    assert_eq!(disruption("True", "DeletionByTaintManager"), Some(Disruption::Tainted));
+    assert_eq!(disruption("True", "PreemptionByScheduler"), Some(Disruption::Other));
+    assert_eq!(disruption("False", "EvictionByEvictionAPI"), None);
+    assert_eq!(running(true, 8, 3).disruption, None);
+}
