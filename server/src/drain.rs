@@ -4,6 +4,9 @@
 //! Serving → Draining: 10 s as ever (endpoints lag) → new connections get 503 → streams have ended over the window
 //!         → requests have finished, or the timeout → the process exits, if it was a signal
 //! ```
+//!
+//! `POST /drain` and SIGTERM are one path: what comes second continues what the first began. There is no `preStop` hook: it
+//! would delay the signal, while here the first 10 s already tell every client to connect anew, and streams begin to end.
 
 use std::time::Duration;
 
@@ -27,23 +30,29 @@ pub enum Phase {
 pub struct Draining {
     /// When it began.
     pub since: Instant,
-    /// Streams end spread over this.
-    pub window: Duration,
-    /// Requests may take until this long after the start.
-    pub timeout: Duration,
+    /// When the last stream is to end; from the start on they end evenly.
+    pub streams_end: Instant,
+    /// Requests may take until then.
+    pub deadline: Instant,
     /// The process exits at the end: it was told by a signal, which nothing undoes.
     pub exits: bool,
 }
 
 impl Phase {
-    /// Begins a drain. One that is under way keeps its start: a SIGTERM after `POST /drain` does not wait again.
+    /// Begins a drain. One that is under way goes on: a SIGTERM after `POST /drain` does not wait again, and an order that is
+    /// repeated moves no end further away.
     #[must_use]
     pub fn begin(self, now: Instant, window: Duration, timeout: Duration, exits: bool) -> Self {
-        let (since, exits) = match self {
-            Self::Serving => (now, exits),
-            Self::Draining(draining) => (draining.since, exits || draining.exits),
-        };
-        Self::Draining(Draining { since, window, timeout, exits })
+        let (streams_end, deadline) = (now + window, now + timeout);
+        Self::Draining(match self {
+            Self::Serving => Draining { since: now, streams_end, deadline, exits },
+            Self::Draining(before) => Draining {
+                since: before.since,
+                streams_end: before.streams_end.min(streams_end),
+                deadline: before.deadline.min(deadline),
+                exits: exits || before.exits,
+            },
+        })
     }
 
     /// Undoes a drain, unless the process is to exit.
@@ -70,15 +79,10 @@ impl Draining {
         now.duration_since(self.since) >= lag
     }
 
-    /// When the last stream is to end.
-    pub fn streams_end(&self) -> Instant {
-        self.since + self.window
-    }
-
     /// Whether the process may exit.
     pub fn is_over(&self, now: Instant, lag: Duration, streams: u64, in_flight: u64) -> bool {
         let idle = streams == 0 && in_flight == 0;
-        self.exits && (now.duration_since(self.since) >= self.timeout || (idle && self.refuses(now, lag)))
+        self.exits && (now >= self.deadline || (idle && self.refuses(now, lag)))
     }
 }
 
@@ -183,8 +187,20 @@ mod tests {
         let start = Instant::now();
         let phase = Phase::Serving.begin(start, WINDOW, TIMEOUT, false).begin(after(30, start), WINDOW, TIMEOUT, true);
         let draining = phase.draining().unwrap();
-        assert_eq!(draining.since, start);
+        assert_eq!((draining.since, draining.streams_end), (start, start + WINDOW));
+        assert!(!draining.is_over(after(299, start), ENDPOINT_LAG, 0, 1));
         assert!(draining.is_over(after(31, start), ENDPOINT_LAG, 0, 0));
+        assert!(draining.is_over(after(300, start), ENDPOINT_LAG, 1, 1), "the deadline of the first order");
         assert_eq!(phase.cancel(), phase);
+    }
+
+    #[test]
+    fn an_order_that_is_repeated_with_what_is_left_of_its_time_changes_nothing() {
+        let start = Instant::now();
+        let phase = Phase::Serving.begin(start, WINDOW, TIMEOUT, false);
+        let left = TIMEOUT - Duration::from_secs(20);
+        assert_eq!(phase.begin(after(20, start), WINDOW, left, false), phase);
+        let hurried = phase.begin(after(20, start), Duration::from_secs(5), left, false).draining().unwrap();
+        assert_eq!((hurried.since, hurried.streams_end), (start, after(25, start)));
     }
 }

@@ -17,7 +17,7 @@ use crate::auth::Anonymous;
 use crate::backend::Clients;
 use crate::config::{Config, Source};
 use crate::control::Control;
-use crate::drain::{Draining, Phase};
+use crate::drain::Phase;
 use crate::error::Error;
 use crate::manifest::Manifest;
 use crate::memory::Group;
@@ -32,15 +32,19 @@ use crate::{admin, guard, listener, ports};
 
 /// How often an ending process looks whether it may go.
 const LOOK: Duration = Duration::from_millis(50);
-/// How long the last bytes of the last answers may take once all is over.
-const LAST_BYTES: Duration = Duration::from_secs(2);
+/// How long connections may take to go once all is over: those whose request is on its way, those whose answer is. Less than
+/// what a pod is given beyond `drain.timeout` before it is killed.
+const LAST_BYTES: Duration = Duration::from_secs(5);
+/// The same for a process that was told to end at once.
+const LAST_BYTES_AT_ONCE: Duration = Duration::from_secs(1);
 /// A drain without values of its own, before a configuration is loaded.
 const DRAIN: (Duration, Duration) = (Duration::from_mins(1), Duration::from_mins(5));
 
 /// What a signal asks for.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 pub enum Ending {
-    /// Drain, then end. A second one ends at once.
+    /// Drain, then end. With `--manifest` a second one ends at once. In a pod it changes nothing: a kubelet that was restarted
+    /// sends its signal again, and has SIGKILL when it means it.
     Drain,
     /// End at once.
     Now,
@@ -169,7 +173,7 @@ impl Server {
         if let Some(group) = group {
             tasks.spawn(guard::watch(Arc::clone(&shard), group));
         }
-        tasks.spawn(listener::accept(data, Arc::clone(&shard), stop.clone()));
+        let accepting = tasks.spawn(listener::accept(data, Arc::clone(&shard)));
         tasks.spawn(ports::serve(admin, stop.clone(), {
             let shard = Arc::clone(&shard);
             move |request| {
@@ -185,13 +189,14 @@ impl Server {
             }));
         }
         wait_for_the_end(&config, &shard, endings).await;
-        stop.cancel();
         shard.leave.cancel();
-        let deadline = Instant::now() + LAST_BYTES;
-        while shard.load.connections() > 0 && Instant::now() < deadline {
+        // The data port is answered to the last connection, and the kubelet and the operator as long.
+        let patience = if shard.drain.is_draining() { LAST_BYTES } else { LAST_BYTES_AT_ONCE };
+        let deadline = Instant::now() + patience;
+        while !accepting.is_finished() && Instant::now() < deadline {
             sleep(LOOK).await;
         }
-        info!("ended");
+        info!(connections = shard.load.connections(), "ended");
     }
 }
 
@@ -202,7 +207,7 @@ async fn hold_streams(shard: Arc<Shard>) {
         loop {
             match *phase.borrow_and_update() {
                 Phase::Serving => shard.hub.keep_all(),
-                Phase::Draining(draining) => shard.hub.end_all(draining.streams_end()),
+                Phase::Draining(draining) => shard.hub.end_all(draining.streams_end),
             }
             if phase.changed().await.is_err() {
                 return;
@@ -215,24 +220,22 @@ async fn hold_streams(shard: Arc<Shard>) {
 
 /// Returns when the process may end.
 async fn wait_for_the_end(config: &Config, shard: &Shard, mut endings: mpsc::Receiver<Ending>) {
-    let mut ending: Option<Draining> = None;
+    let mut is_ending = false;
     loop {
         tokio::select! {
-            Some(asked) = endings.recv() => {
-                if asked == Ending::Now || ending.is_some() {
-                    return;
+            Some(asked) = endings.recv() => match asked {
+                Ending::Now => return,
+                Ending::Drain if !is_ending => {
+                    is_ending = true;
+                    begin_the_end(config, shard);
                 }
-                let configured = shard.serving().map_or(DRAIN, |serving| {
-                    (Duration::from_millis(serving.drain.window_ms), Duration::from_millis(serving.drain.timeout_ms))
-                });
-                let window = config.drain_window.unwrap_or(configured.0);
-                let timeout = config.drain_timeout.unwrap_or(configured.1);
-                shard.drain.begin(window, timeout, true);
-                ending = shard.drain.phase().draining();
-                info!(?window, ?timeout, streams = shard.load.streams(), "draining, then ending");
-            }
-            () = sleep(LOOK), if ending.is_some() => {
-                if let Some(draining) = ending
+                Ending::Drain => match config.source {
+                    Source::Manifest { .. } => return,
+                    Source::Folders(_) => info!("told again to end: it is under way"),
+                },
+            },
+            () = sleep(LOOK), if is_ending => {
+                if let Some(draining) = shard.drain.phase().draining()
                     && draining.is_over(Instant::now(), shard.drain.lag(), shard.load.streams(), shard.load.in_flight())
                 {
                     return;
@@ -240,4 +243,14 @@ async fn wait_for_the_end(config: &Config, shard: &Shard, mut endings: mpsc::Rec
             }
         }
     }
+}
+
+fn begin_the_end(config: &Config, shard: &Shard) {
+    let configured = shard.serving().map_or(DRAIN, |serving| {
+        (Duration::from_millis(serving.drain.window_ms), Duration::from_millis(serving.drain.timeout_ms))
+    });
+    let window = config.drain_window.unwrap_or(configured.0);
+    let timeout = config.drain_timeout.unwrap_or(configured.1);
+    shard.drain.begin(window, timeout, true);
+    info!(?window, ?timeout, streams = shard.load.streams(), "draining, then ending");
 }

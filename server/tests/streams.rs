@@ -9,7 +9,7 @@ use harness::{Client, Running, arrives, config, modern, post, publish, slow, too
 use mcp_crds::control::Key;
 use mcp_server::Ending;
 use serde_json::{Value, json};
-use tokio::io::AsyncWriteExt as _;
+use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 use tokio::time::{Instant, timeout};
 
 async fn listen(server: &Running, filter: Value) -> (Client, String) {
@@ -283,5 +283,80 @@ async fn a_request_that_was_accepted_completes_before_the_process_ends() {
     };
     let (answered, ()) = tokio::join!(client.modern("tools/call", json!({"name": "greet"})), ended);
     assert_eq!((answered.status, answered.header("connection")), (200, Some("close")));
+    timeout(harness::PATIENCE, server.ended).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_connection_without_a_request_has_time_to_make_one_when_the_process_leaves() {
+    let server = Running::start(&config()).await;
+    let (mut quiet, mut late) = (server.client().await, server.client().await);
+    assert_eq!(quiet.modern("tools/list", json!({})).await.status, 200);
+    server.until("accepted", |shard| shard.load.connections() == 2).await;
+    server.ends.send(Ending::Drain).await.unwrap();
+    server.until("leaving", |shard| shard.leave.is_cancelled()).await;
+    let newcomer = server.client().await.modern("tools/list", json!({})).await;
+    assert_eq!((newcomer.status, newcomer.header("connection")), (503, Some("close")), "the port is open to the end");
+    assert!(!server.ended.is_finished());
+    assert_eq!(quiet.rest().await, "", "let go: it asked for nothing");
+    let answered = late.modern("tools/list", json!({})).await;
+    assert_eq!((answered.status, answered.header("connection")), (200, Some("close")));
+    timeout(harness::PATIENCE, server.ended).await.unwrap().unwrap();
+}
+
+#[tokio::test]
+async fn a_quiet_connection_stays_through_the_drain_and_its_next_answer_is_its_last() {
+    let mut config = config();
+    config.drain = mcp_crds::shard::Drain { window_ms: 60_000, timeout_ms: 120_000 };
+    let server = Running::start(&config).await;
+    let (_held, _) = listen(&server, json!({})).await;
+    let mut quiet = server.client().await;
+    assert_eq!(quiet.modern("tools/list", json!({})).await.header("connection"), None);
+    server.control("/drain", &json!({"window_ms": 60_000, "timeout_ms": 120_000})).await;
+    server.until("past the lag", |shard| shard.drain.refuses()).await;
+    for wrong in ["GET /elsewhere", "PATCH /mcp"] {
+        let answered = server.client().await.exchange(format!("{wrong} HTTP/1.1\r\nhost: localhost\r\n\r\n").as_bytes()).await;
+        assert_eq!((answered.status, answered.header("connection")), (503, Some("close")), "{wrong}");
+    }
+    let last = quiet.modern("tools/list", json!({})).await;
+    assert_eq!((last.status, last.header("connection")), (200, Some("close")));
+    assert_eq!(quiet.rest().await, "");
+}
+
+#[tokio::test]
+async fn a_refused_request_may_still_send_its_body_and_reads_the_refusal() {
+    let server = Running::start(&config()).await;
+    let (_held, _) = listen(&server, json!({})).await;
+    server.control("/drain", &json!({"window_ms": 60_000, "timeout_ms": 120_000})).await;
+    server.until("past the lag", |shard| shard.drain.refuses()).await;
+    let mut client = server.client().await;
+    let head = "POST /mcp HTTP/1.1\r\nhost: localhost\r\ncontent-type: application/json\r\ncontent-length: 60000\r\n\r\n";
+    client.socket.write_all(head.as_bytes()).await.unwrap();
+    for _ in 0..6 {
+        // Each arrives on its own; a server that had hung up would reset the next.
+        tokio::time::sleep(Duration::from_millis(20)).await;
+        client.socket.write_all(&[b' '; 10_000]).await.unwrap();
+    }
+    let refused = client.response().await;
+    assert_eq!((refused.status, refused.header("connection")), (503, Some("close")));
+    assert_eq!(client.socket.read(&mut [0]).await.unwrap(), 0, "a clean end");
+}
+
+#[tokio::test]
+async fn a_signal_after_the_operators_drain_goes_on_with_it_and_a_repeated_one_cuts_nothing() {
+    let mut config = config();
+    config.drain = mcp_crds::shard::Drain { window_ms: 60_000, timeout_ms: 120_000 };
+    let server = Running::start(&config).await;
+    let (mut held, _) = listen(&server, json!({})).await;
+    held.until("acknowledged").await;
+    server.control("/drain", &json!({"window_ms": 1_500, "timeout_ms": 60_000})).await;
+    let began = server.shard.drain.phase();
+    for _ in 0..2 {
+        server.ends.send(Ending::Drain).await.unwrap();
+    }
+    server.until("ending", |shard| shard.drain.phase().draining().is_some_and(|draining| draining.exits)).await;
+    assert_eq!(server.control("/drain", &json!({"cancel": true})).await.status, 409);
+    let (began, now) = (began.draining().unwrap(), server.shard.drain.phase().draining().unwrap());
+    assert_eq!((now.since, now.streams_end, now.deadline), (began.since, began.streams_end, began.deadline));
+    assert!(held.rest().await.contains(r#""resultType":"complete""#));
     timeout(harness::PATIENCE, server.ended).await.unwrap().unwrap();
 }

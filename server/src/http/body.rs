@@ -3,6 +3,7 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
+use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
@@ -19,6 +20,9 @@ use crate::sse;
 
 /// What is reserved at a time for a body that does not say its length.
 const CHUNK: u64 = 64 << 10;
+/// What is taken of the body of a refused request, at most.
+const DISCARDED_BYTES: usize = 256 << 10;
+const DISCARD_TIME: Duration = Duration::from_secs(1);
 
 /// A request body, and the bytes reserved for it.
 #[derive(Debug)]
@@ -58,6 +62,25 @@ where
         return Err(Unread::OverBudget);
     }
     timeout(limits.read_time, collect(body, declared, limits, reserved)).await.unwrap_or(Err(Unread::TooSlow))
+}
+
+/// Takes what a refused request still sends, within bounds, and forgets it: were the connection closed over unread bytes, the
+/// kernel would reset it, and its client might never read the refusal.
+pub(super) async fn discard<B>(mut body: B)
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    let read = async {
+        let mut length = 0;
+        while let Some(Ok(frame)) = body.frame().await {
+            length += frame.data_ref().map_or(0, Bytes::len);
+            if length > DISCARDED_BYTES {
+                return;
+            }
+        }
+    };
+    // Too slow: it is told now.
+    let _ = timeout(DISCARD_TIME, read).await;
 }
 
 async fn collect<B>(mut body: B, declared: Option<u64>, limits: &Limits, mut reserved: BodyBytes) -> Result<Received, Unread>

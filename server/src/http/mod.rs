@@ -53,8 +53,8 @@ where
     let serving = shard.serving();
     let allowed_origin = serving.as_deref().and_then(|serving| allowed_origin(serving, &parts.headers));
     let answer = match (connection.refused(), serving) {
-        (Some(why), _) => Answer::Reply(shard.refuse(why)),
-        (None, None) => Answer::Reply(shard.refuse(Refused::NotReady)),
+        (Some(why), _) => Answer::Reply(refuse(&shard, why, &parts.headers, body).await),
+        (None, None) => Answer::Reply(refuse(&shard, Refused::NotReady, &parts.headers, body).await),
         (None, Some(serving)) => match check(&shard, &serving, &parts) {
             Ok(Checked::Post(principal)) => post(&shard, serving, principal, parts.headers, body).await,
             Ok(Checked::Other(reply)) | Err(reply) => Answer::Reply(reply),
@@ -154,7 +154,9 @@ where
     if declared.is_some_and(|length| length > limits.body) {
         return Err(too_large(limits.body));
     }
-    let in_flight = shard.load.request(limits.in_flight).ok_or_else(|| shard.refuse(Refused::InFlight))?;
+    let Some(in_flight) = shard.load.request(limits.in_flight) else {
+        return Err(refuse(shard, Refused::InFlight, headers, body).await);
+    };
     match body::read(body, declared, limits, &shard.load).await {
         Ok(received) => Ok((received, in_flight)),
         Err(Unread::TooLarge) => Err(too_large(limits.body)),
@@ -162,6 +164,17 @@ where
         Err(Unread::TooSlow) => Err(invalid(408, "the body took too long")),
         Err(Unread::Broken) => Err(invalid(400, "the body broke off")),
     }
+}
+
+/// A refusal before the body was read. A client that waits for leave to send it never gets it.
+async fn refuse<B>(shard: &Shard, why: Refused, headers: &HeaderMap, body: B) -> Reply
+where
+    B: Body<Data = Bytes> + Unpin,
+{
+    if !headers.contains_key(header::EXPECT) {
+        body::discard(body).await;
+    }
+    shard.refuse(why)
 }
 
 /// Decodes a body and has its era answer it. Owns all it needs, so that it can outlive its connection.
