@@ -17,6 +17,7 @@ use jiff::Timestamp;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::{Condition, Time};
 use mcp_crds::McpClusterStatus;
 use mcp_crds::cluster::{Address, AutoscalingStatus, CatalogStatus, HotShard, LastScale, LoadStatus};
+use mcp_crds::quantity::{Bytes, Size};
 
 use crate::names;
 use crate::stages::{Applied, CatalogOutcome, CompiledCounts, Decision, Mode, Observed, ObservedShard, Urgency, elapsed};
@@ -113,22 +114,40 @@ fn load(view: &View<'_>) -> LoadStatus {
     let previous = view.previous.load.clone().unwrap_or_default();
     let used: Vec<_> = view.memory().collect();
     let bytes = |part: fn(&view::Memory<'_>) -> u64| used.iter().map(part).fold(0, u64::saturating_add);
-    let mean = (!used.is_empty()).then(|| points(percent(bytes(|m| m.used), bytes(|m| m.limit))));
+    let mean = (!used.is_empty()).then(|| steady(previous.memory_percent, bytes(|m| m.used), bytes(|m| m.limit)));
     let learnt = view.decision.numbers.bytes_per_load;
     LoadStatus {
         connections: sum(&mut reports().map(mcp_crds::load::LoadReport::load)),
         streams: sum(&mut reports().map(|report| report.streams)),
         capacity: sum(&mut view.serving().filter_map(ObservedShard::reported).map(|report| report.hard_cap)),
-        target_per_replica: signed(three_figures(view.decision.numbers.target)),
-        bytes_per_connection: (learnt > 0).then(|| size(three_figures(learnt))),
-        memory_percent: mean.map(|mean| steady(previous.memory_percent, mean)),
-        hottest_memory_percent: view.hottest().map(|hot| steady(previous.hottest_memory_percent, hot.points())),
+        target_per_replica: signed(target(view, &previous)),
+        bytes_per_connection: (learnt > 0).then(|| bytes_per_connection(previous.bytes_per_connection, learnt)),
+        memory_percent: mean,
+        hottest_memory_percent: view.peak().map(|peak| peak.steady(previous.hottest_memory_percent)),
+    }
+}
+
+/// What a shard is meant to hold. Where memory bounds it, it is learnt and fidgets: for one and the same spec it stays until
+/// it moved by 10 %.
+fn target(view: &View<'_>, previous: &LoadStatus) -> u64 {
+    let target = three_figures(view.decision.numbers.target);
+    let before = u64::try_from(previous.target_per_replica).unwrap_or_default();
+    let same_spec = view.previous.observed_generation == view.observed.cluster.metadata.generation;
+    if same_spec && !is_far(before, target) { before } else { target }
+}
+
+/// What a connection costs is learnt too.
+fn bytes_per_connection(previous: Option<String>, learnt: u64) -> String {
+    let before = previous.as_ref().and_then(|text| Bytes::try_from(&Size(text.clone())).ok());
+    match (previous, before) {
+        (Some(previous), Some(before)) if !is_far(before.0, learnt) => previous,
+        _ => size(three_figures(learnt)),
     }
 }
 
 fn hottest(view: &View<'_>) -> Vec<HotShard> {
     let mut shards: Vec<_> = view.memory().collect();
-    shards.sort_by_key(|memory| (std::cmp::Reverse(memory.points()), memory.shard.index));
+    shards.sort_by_key(|memory| (std::cmp::Reverse(view.heat(memory)), memory.shard.index));
     shards
         .into_iter()
         .take(HOTTEST)
@@ -137,7 +156,7 @@ fn hottest(view: &View<'_>) -> Vec<HotShard> {
             HotShard {
                 name: memory.shard.name.clone(),
                 connections: signed(three_figures(memory.report.load())),
-                memory_percent: steady(before.map(|shard| shard.memory_percent), memory.points()),
+                memory_percent: memory.steady(before.map(|shard| shard.memory_percent)),
                 node_name: memory.shard.node.clone(),
             }
         })
@@ -191,9 +210,11 @@ fn whole_second(time: &Time) -> Time {
     Time(Timestamp::from_second(time.0.as_second()).unwrap_or(time.0))
 }
 
-/// The old percentage, until the new one is two points away.
-fn steady(old: Option<i32>, new: i32) -> i32 {
-    old.filter(|old| (new - old).abs() < PERCENT_STEP).unwrap_or(new)
+/// The old percentage, until the exact new one is two points away.
+fn steady(old: Option<i32>, part: u64, whole: u64) -> i32 {
+    let (hundredfold, step) = (i128::from(part) * 100, i128::from(PERCENT_STEP) * i128::from(whole));
+    let is_near = |old: &i32| (hundredfold - i128::from(*old) * i128::from(whole)).abs() < step;
+    old.filter(is_near).unwrap_or_else(|| points(percent(part, whole)))
 }
 
 fn points(percent: u64) -> i32 {
@@ -350,11 +371,14 @@ fn without_digits(text: &str) -> String {
     text.split(' ').map(|word| if is_number(&word) { "" } else { word }).collect::<Vec<_>>().join(" ")
 }
 
+/// Whether a number moved by 10 %.
+fn is_far(old: u64, new: u64) -> bool {
+    u128::from(old.abs_diff(new)) * 100 >= u128::from(old.max(1)) * u128::from(MOVED_PERCENT)
+}
+
 fn moved(old: Option<&LoadStatus>, new: Option<&LoadStatus>) -> bool {
     let (Some(old), Some(new)) = (old, new) else { return old != new };
-    let far = |old: i64, new: i64| {
-        u128::from(old.abs_diff(new)) * 100 >= u128::from(old.unsigned_abs().max(1)) * u128::from(MOVED_PERCENT)
-    };
+    let far = |old: i64, new: i64| is_far(old.unsigned_abs(), new.unsigned_abs());
     let far_points = |old: Option<i32>, new: Option<i32>| match (old, new) {
         (Some(old), Some(new)) => old.abs_diff(new) >= 10,
         (old, new) => old != new,

@@ -75,7 +75,8 @@ pub(super) fn ready(view: &View<'_>, others: &[Verdict]) -> Verdict {
         return decide(Truth::False, "RollingOut", message);
     }
     if let Some(hot) = view.hottest().filter(|_| is("MemoryPressure").is_some_and(|verdict| verdict.status == Truth::True)) {
-        return decide(Truth::True, "MemoryPressure", format!("{} is at {}.", hot.shard.name, hot.words()));
+        let message = format!("{} is at {}.", hot.shard.name, super::memory::steady_words(view, &hot));
+        return decide(Truth::True, "MemoryPressure", message);
     }
     if view.fresh().next().is_none() && view.silent().next().is_some() {
         return decide(Truth::True, "MetricsUnavailable", "No shard reports its load.".into());

@@ -31,7 +31,8 @@ pub(super) fn memory_pressure(view: &View<'_>) -> Verdict {
         return decide(Truth::Unknown, "MetricsUnavailable", "No shard reports its memory.".into());
     };
     let target = view.memory_target();
-    let guarded = view.memory().max_by_key(|m| (m.report.stage, m.points(), std::cmp::Reverse(m.shard.index))).unwrap_or(hottest);
+    let guarded =
+        view.memory().max_by_key(|m| (m.report.stage, view.heat(m), std::cmp::Reverse(m.shard.index))).unwrap_or(hottest);
     match guarded.report.stage {
         GuardStage::Shedding => {
             let ended = thousands(three_figures(guarded.report.shed_total));
@@ -51,8 +52,8 @@ pub(super) fn memory_pressure(view: &View<'_>) -> Verdict {
         GuardStage::Normal => {
             let was_above = view.previous.conditions.iter().any(|c| c.type_ == "MemoryPressure" && c.status == "True");
             let threshold = if was_above { target - PERCENT_STEP } else { target };
-            if hottest.points() > threshold {
-                let message = format!("{} at {}; target {target} %.", hottest.shard.name, hottest.words());
+            if view.peak().is_some_and(|peak| peak.points() > threshold) {
+                let message = format!("{} at {}; target {target} %.", hottest.shard.name, steady_words(view, &hottest));
                 decide(Truth::True, "AboveTarget", message)
             } else {
                 let message = format!("Hottest shard at {}; target {target} %.", steady_words(view, &hottest));
@@ -73,7 +74,8 @@ fn others(view: &View<'_>, hot: &Memory<'_>) -> String {
 }
 
 /// The words of the hottest shard, with the percentage that status shows.
-fn steady_words(view: &View<'_>, hottest: &Memory<'_>) -> String {
+pub(super) fn steady_words(view: &View<'_>, hottest: &Memory<'_>) -> String {
     let before = view.previous.load.as_ref().and_then(|load| load.hottest_memory_percent);
-    format!("{} % of {}", super::steady(before, hottest.points()), crate::words::limit(hottest.limit))
+    let peak = view.peak().unwrap_or(*hottest);
+    format!("{} % of {}", peak.steady(before), crate::words::limit(peak.limit))
 }

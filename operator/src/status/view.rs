@@ -4,7 +4,7 @@ use jiff::Timestamp;
 use mcp_crds::McpClusterStatus;
 use mcp_crds::load::LoadReport;
 
-use super::points;
+use super::{PERCENT_STEP, points, steady};
 use crate::stages::{Applied, Decision, Observed, ObservedShard, ShardState, Trouble, TroubleKind};
 use crate::words::{limit, percent};
 
@@ -34,6 +34,11 @@ impl Memory<'_> {
     /// Use of the limit, percent.
     pub(super) fn points(&self) -> i32 {
         points(percent(self.used, self.limit))
+    }
+
+    /// The percentage that is shown, until the exact one is two points away from it.
+    pub(super) fn steady(&self, shown: Option<i32>) -> i32 {
+        steady(shown, self.used, self.limit)
     }
 
     /// `91 % of 512Mi`
@@ -110,8 +115,23 @@ impl<'a> View<'a> {
         })
     }
 
-    /// The shard that uses most of its limit.
+    /// The shard that uses most of its limit, as [`View::heat`] sees it.
     pub(super) fn hottest(&self) -> Option<Memory<'a>> {
+        self.memory().max_by_key(|memory| (self.heat(memory), std::cmp::Reverse(memory.shard.index)))
+    }
+
+    /// Use of the limit as it is shown, and a step more (and what rounding hides) for a shard that is shown already: shards that
+    /// are equally hot do not take turns.
+    pub(super) fn heat(&self, memory: &Memory<'_>) -> i32 {
+        let shown = self.previous.hottest_shards.iter().find(|shard| shard.name == memory.shard.name);
+        match shown {
+            Some(shown) => memory.steady(Some(shown.memory_percent)) + PERCENT_STEP + 1,
+            None => memory.points(),
+        }
+    }
+
+    /// The shard that uses most of its limit at this moment.
+    pub(super) fn peak(&self) -> Option<Memory<'a>> {
         self.memory().max_by_key(|memory| (memory.points(), std::cmp::Reverse(memory.shard.index)))
     }
 
