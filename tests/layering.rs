@@ -63,7 +63,8 @@ const OPERATOR_EDGE: &[&str] = &[
 ];
 
 /// The operator's judgement: each file is one step and knows no other.
-const OPERATOR_CORE: &[&str] = &["crate::scale", "crate::rollout", "crate::desired", "crate::flip", "crate::status"];
+const OPERATOR_CORE: &[&str] =
+    &["crate::scale", "crate::rollout", "crate::desired", "crate::flip", "crate::keys", "crate::status"];
 
 const WALLS: &[Wall] = &[
     Wall { because: "operator and server meet only in crds", files: &["operator/src", "crds/src"], never: &["mcp_server"] },
@@ -79,6 +80,7 @@ const WALLS: &[Wall] = &[
             "operator/src/rollout",
             "operator/src/desired",
             "operator/src/flip",
+            "operator/src/keys",
             "operator/src/status",
             "operator/src/budget",
         ],
@@ -94,6 +96,7 @@ const WALLS: &[Wall] = &[
             "operator/src/rollout",
             "operator/src/desired",
             "operator/src/flip",
+            "operator/src/keys",
             "operator/src/status",
             "operator/src/budget",
         ],
@@ -107,27 +110,32 @@ const WALLS: &[Wall] = &[
     Wall {
         because: "only reconcile knows the order of the steps",
         files: &["operator/src/scale"],
-        never: &["crate::rollout", "crate::desired", "crate::flip", "crate::status"],
+        never: &["crate::rollout", "crate::desired", "crate::flip", "crate::status", "crate::keys"],
     },
     Wall {
         because: "only reconcile knows the order of the steps",
         files: &["operator/src/rollout"],
-        never: &["crate::scale", "crate::desired", "crate::flip", "crate::status"],
+        never: &["crate::scale", "crate::desired", "crate::flip", "crate::status", "crate::keys"],
     },
     Wall {
         because: "only reconcile knows the order of the steps",
         files: &["operator/src/desired"],
-        never: &["crate::scale", "crate::rollout", "crate::flip", "crate::status"],
+        never: &["crate::scale", "crate::rollout", "crate::flip", "crate::status", "crate::keys"],
     },
     Wall {
         because: "only reconcile knows the order of the steps",
         files: &["operator/src/status"],
-        never: &["crate::scale", "crate::rollout", "crate::desired", "crate::flip"],
+        never: &["crate::scale", "crate::rollout", "crate::desired", "crate::flip", "crate::keys"],
     },
     Wall {
         because: "only reconcile knows the order of the steps",
         files: &["operator/src/flip"],
-        never: &["crate::scale", "crate::rollout", "crate::desired", "crate::status"],
+        never: &["crate::scale", "crate::rollout", "crate::desired", "crate::status", "crate::keys"],
+    },
+    Wall {
+        because: "only reconcile knows the order of the steps",
+        files: &["operator/src/keys"],
+        never: &["crate::scale", "crate::rollout", "crate::desired", "crate::flip", "crate::status"],
     },
     Wall {
         because: "the edge moves bytes and judges nothing",

@@ -58,6 +58,9 @@ pub struct InvalidKey {
 }
 
 /// The keys of one cluster: the content of `keys.json` in the Secret `{cluster}-keys`.
+///
+/// Of each kind there is one, or during a rotation two, the oldest first. A shard takes the document whole or not at all, so
+/// what it reports of the session keys is true of the control keys too.
 #[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
 pub struct KeyRing {
     /// Keys that session tokens are opened with.
@@ -71,6 +74,11 @@ pub struct KeyRing {
 }
 
 impl KeyRing {
+    /// The key tokens are sealed with.
+    pub fn sealing_key(&self) -> Option<&Key> {
+        self.session.iter().find(|key| key.id == self.sealing)
+    }
+
     /// The key the operator signs with.
     pub fn signing_key(&self) -> Option<&Key> {
         self.control.iter().find(|key| key.id == self.signing)

@@ -8,6 +8,7 @@
 //! networkpolicies, delete on networkpolicies; get, create, patch on secrets; create, patch, delete on pods; patch on
 //! mcpclusters/status.
 
+mod rewrite;
 #[cfg(test)]
 mod tests;
 

@@ -31,7 +31,8 @@ pub struct News {
     pub warning: bool,
     /// A reason of a condition.
     pub reason: String,
-    /// What was done: `Scale`, `Drain`, `Create`, `Delete`, `Publish`, `Apply`, `Summarize`.
+    /// What was done: `Scale`, `Drain`, `Create`, `Delete`, `Publish`, `Apply`, `Rotate`,
+    /// `Summarize`.
     pub action: &'static str,
     /// Who and how much.
     pub note: String,

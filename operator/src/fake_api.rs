@@ -134,6 +134,13 @@ impl FakeApi {
                 if state.objects.contains_key(&path) { status(409) } else { (201, state.keep(path, asked.body)) }
             }
             ("PATCH", None) if path.ends_with("/status") || !asked.target.contains("force=true") => status(404),
+            ("PATCH", Some(known))
+                if ["uid", "resourceVersion"]
+                    .iter()
+                    .any(|field| !asked.body["metadata"][field].is_null() && asked.body["metadata"][field] != known["metadata"][field]) =>
+            {
+                status(409)
+            }
             ("PATCH", known) => {
                 let mut object = known.unwrap_or(Value::Null);
                 merge(&mut object, &asked.body);

@@ -26,6 +26,7 @@ pub mod events;
 #[cfg(test)]
 mod fake_api;
 pub mod flip;
+pub mod keys;
 pub mod memory;
 pub mod metrics;
 pub mod names;

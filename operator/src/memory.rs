@@ -7,15 +7,17 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::ConfigMap;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use mcp_crds::McpClusterStatus;
 use mcp_crds::catalog::{Compiled, ConfigMapData};
 use mcp_crds::control::KeyRing;
 use mcp_crds::load::Member;
 
 use crate::flip::Flip;
+use crate::keys::{self, Record, Told};
 use crate::placement::Flips;
 use crate::scale::History;
-use crate::stages::{CatalogOutcome, Failure, Received};
+use crate::stages::{CatalogOutcome, Failure, Received, elapsed};
 
 /// A name that turned out to be taken is tried again after this long.
 const TAKEN_FOR: Duration = Duration::from_mins(1);
@@ -39,6 +41,8 @@ pub struct Memory {
     pub flips: Flips,
     /// The keys, and when they were last read.
     pub keys: Option<(Arc<KeyRing>, Timestamp)>,
+    /// The rotation of the keys.
+    pub rotation: KeysMemory,
     /// The last report of each pod, by uid.
     pub reports: HashMap<String, Received>,
     /// What became of the catalog.
@@ -57,6 +61,17 @@ pub struct Memory {
     pub taken: BTreeMap<u32, Timestamp>,
     /// Passes that failed one after another.
     pub failed_passes: u32,
+}
+
+/// The rotation of the keys.
+#[derive(Clone, Debug, Default)]
+pub struct KeysMemory {
+    /// What the Secret says of it.
+    pub record: Record,
+    /// The Secret as it was read last: its uid and version.
+    pub read: ObjectMeta,
+    /// What was told since the last step, by reason, and when.
+    pub told: BTreeMap<&'static str, (String, Timestamp)>,
 }
 
 /// What became of the catalog.
@@ -119,6 +134,23 @@ impl Memories {
     }
 }
 
+// === impl KeysMemory ===
+
+impl KeysMemory {
+    /// Whether a person has not been told this. Which shard a rotation waits for may change all the time: that is told now and
+    /// then.
+    pub fn is_news(&self, told: &Told, now: Timestamp) -> bool {
+        self.told.get(told.reason).is_none_or(|(note, at)| {
+            *note != told.note && (told.reason == keys::INVALID || elapsed(*at, now) >= keys::HELD_AFTER)
+        })
+    }
+
+    /// Takes in what a person is told.
+    pub fn tell(&mut self, told: &Told, now: Timestamp) {
+        self.told.insert(told.reason, (told.note.clone(), now));
+    }
+}
+
 // === impl Memory ===
 
 impl Memory {
@@ -128,6 +160,7 @@ impl Memory {
             history: None,
             flips: Flips::default(),
             keys: None,
+            rotation: KeysMemory::default(),
             reports: HashMap::new(),
             catalog: CatalogMemory::default(),
             flip: (String::new(), Flip::default()),

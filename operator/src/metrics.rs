@@ -83,6 +83,8 @@ pub struct Metrics {
     pub streams: Family<Cluster, Gauge>,
     /// Memory in use by the hottest shard, as a fraction of its limit.
     pub hottest_memory: Family<Cluster, ExactGauge>,
+    /// How far a rotation of the keys is.
+    pub key_rotation_step: Family<Cluster, Gauge>,
 }
 
 impl Default for Metrics {
@@ -99,6 +101,7 @@ impl Default for Metrics {
             connections: Family::default(),
             streams: Family::default(),
             hottest_memory: Family::default(),
+            key_rotation_step: Family::default(),
             registry: Registry::default(),
         };
         let own = registry.sub_registry_with_prefix("mcp_operator");
@@ -126,6 +129,11 @@ impl Default for Metrics {
             "Memory in use by the hottest shard, as a fraction of its limit",
             metrics.hottest_memory.clone(),
         );
+        cluster.register(
+            "key_rotation_step",
+            "How far a rotation of the keys is: 0 none, 1 new keys are distributed, 2 shards go over to them, 3 old sessions end",
+            metrics.key_rotation_step.clone(),
+        );
         Self { registry, ..metrics }
     }
 }
@@ -147,6 +155,7 @@ impl Metrics {
         self.connections.remove(&labels);
         self.streams.remove(&labels);
         self.hottest_memory.remove(&labels);
+        self.key_rotation_step.remove(&labels);
         for state in ["desired", "active", "ready", "draining"] {
             self.shards.remove(&ClusterState { namespace: namespace.to_owned(), cluster: cluster.to_owned(), state });
         }

@@ -51,6 +51,10 @@ pub const ANNOTATION_SYNC: &str = "mcpcluster.dev/sync";
 pub const ANNOTATION_DRAIN_REASON: &str = "mcpcluster.dev/drain-reason";
 /// Annotation on draining shards: since when, RFC 3339.
 pub const ANNOTATION_DRAIN_STARTED: &str = "mcpcluster.dev/drain-started-at";
+/// Annotation on the McpCluster, of a person: an RFC 3339 time. Each new value rotates the keys once.
+pub const ANNOTATION_ROTATE_KEYS: &str = "mcpcluster.dev/rotate-keys";
+/// Annotation on the Secret of the keys: what their rotation must remember, JSON without anything secret.
+pub const ANNOTATION_ROTATION: &str = "mcpcluster.dev/rotation";
 /// Annotation on shards: leaves them out of the way of cluster-autoscaler, to which our owner kind is unknown.
 pub const ANNOTATION_SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
 

@@ -24,7 +24,7 @@ pub use account::service_account;
 pub use config::{TooLarge, config_map, shard_config};
 pub use disruption::disruption_budget;
 pub use network::network_policy;
-pub use secret::{MalformedKeys, credentials_secret, key_ring, keys_secret, keys_secret_of};
+pub use secret::{MalformedKeys, credentials_secret, key_ring, key_ring_file, key_ring_mark, keys_secret};
 pub use service::{client_port, client_service, members_service, shards_service};
 
 use crate::names;

@@ -152,10 +152,11 @@ impl<'a> Hand<'a> {
             if needs && memory.catalog.credentials.is_none() {
                 return None; // not known yet
             }
+            let keys = desired::key_ring_mark(&memory.keys.as_ref()?.0);
             let digits = |text: &str| text.chars().take(12).collect::<String>();
             Some(match &memory.catalog.credentials {
-                Some(credentials) => format!("{}-{}", digits(&hash), digits(credentials)),
-                None => digits(&hash),
+                Some(credentials) => format!("{}-{keys}-{}", digits(&hash), digits(credentials)),
+                None => format!("{}-{keys}", digits(&hash)),
             })
         })
     }

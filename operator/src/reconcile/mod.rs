@@ -132,9 +132,7 @@ impl Context {
         }
         let writer = self.writer(cluster);
         let mut turn = Turn::new();
-        if !cluster.spec.paused {
-            self.refresh_keys(&writer, cluster, &mut turn).await;
-        }
+        self.refresh_keys(&writer, cluster, &mut turn).await;
         self.refresh_catalog(&writer, cluster, &mut turn).await;
         if self.remember(cluster, |memory| memory.history.is_none()) {
             // A new process hears the shards before it says anything about them.
@@ -144,6 +142,7 @@ impl Context {
         let now = Timestamp::now();
         let judged = self.judge(cluster, now);
         self.remember(cluster, |memory| memory.history = Some(judged.history.clone()));
+        self.rotate_keys(&writer, cluster, &judged.observed, &mut turn).await;
         if !cluster.spec.paused {
             self.remember(cluster, |memory| memory.flips = judged.flips.clone());
             Box::pin(act::Hand::new(self, &writer, cluster, &judged, &mut turn).act()).await;

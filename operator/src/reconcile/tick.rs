@@ -130,7 +130,7 @@ impl Context {
             (memory.history.is_none(), secrets || keys || retry, failures)
         });
         let work = due || !judged.plan.is_empty() || !judged.placement.is_empty();
-        if never || (work && !cluster.spec.paused) {
+        if never || self.keys_want_a_pass(cluster, &judged.observed, now) || (work && !cluster.spec.paused) {
             return true;
         }
         let applied = Applied { published: judged.observed.published.clone(), failures };
@@ -156,6 +156,7 @@ impl Context {
             self.metrics.shards.get_or_create(&labels).set(i64::try_from(number).unwrap_or(i64::MAX));
         }
         let labels = Cluster { namespace, cluster: name };
+        self.measure_keys(cluster, &labels);
         let reports = || judged.observed.shards.iter().filter_map(|shard| shard.report.as_ref()).map(|received| &received.report);
         let sum = |of: fn(&mcp_crds::load::LoadReport) -> u64| i64::try_from(reports().map(of).sum::<u64>()).unwrap_or(i64::MAX);
         self.metrics.connections.get_or_create(&labels).set(sum(|report| report.connections));
