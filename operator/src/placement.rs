@@ -8,7 +8,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 use mcp_crds::load::GuardStage;
 
-use crate::stages::{Decision, Observed, ObservedShard, PlacementStep, ShardState, elapsed};
+use crate::stages::{Decision, Observed, ObservedShard, PlacementStep, Plan, PodRef, ShardState, elapsed};
 
 /// A fenced shard comes back below this percentage of the target.
 const RELEASE_PERCENT: u64 = 90;
@@ -34,30 +34,37 @@ struct Candidate<'a> {
 
 /// What to change about placement, by index, and the flips to hand to the next pass.
 ///
-/// Draining shards are never placed. Of the Ready ones at least half are, and at least one.
-pub fn place(observed: &Observed, decision: &Decision, flips: &Flips, now: Timestamp) -> (Vec<PlacementStep>, Flips) {
+/// Shards that leave are not placed, and of the Ready ones that stay at least half are. When none is Ready of those that stay,
+/// one that leaves stays placed: a client is told 503 and when to come back, and never meets an empty Service.
+pub fn place(
+    observed: &Observed,
+    decision: &Decision,
+    plan: &Plan,
+    flips: &Flips,
+    now: Timestamp,
+) -> (Vec<PlacementStep>, Flips) {
     let mut flips = Flips(flips.0.iter().copied().filter(|time| *time <= now && elapsed(*time, now) < BUDGET_PERIOD).collect());
     if observed.is_deleted() {
         return (vec![], flips);
     }
     let mut candidates = vec![];
     let mut steps = vec![];
+    let kept = kept(observed, plan, now);
     let mut shards: Vec<_> = observed.shards.iter().filter(|shard| shard.terminating.is_none()).collect();
     shards.sort_by_key(|shard| shard.index);
     for shard in shards {
-        match observed.state(shard, now) {
-            ShardState::Draining if shard.placed => steps.push(step(shard, false)),
-            // What is not Ready gets no connections, whatever its label: it is born placed, and stays so.
-            ShardState::Pending if !shard.placed && !shard.ready => steps.push(step(shard, true)),
-            ShardState::Pending | ShardState::Fresh | ShardState::Silent if shard.ready => {
-                candidates.push(Candidate::of(shard, decision.numbers.target));
+        match role(observed, plan, shard, now) {
+            Role::Leaves { marked } => {
+                let stays = kept.as_ref().is_some_and(|kept| kept.uid == shard.uid);
+                // Whose drain begins now leaves with the mark of its drain.
+                if stays != shard.placed && (stays || marked) {
+                    steps.push(step(shard, stays));
+                }
             }
-            ShardState::Draining
-            | ShardState::Pending
-            | ShardState::Fresh
-            | ShardState::Silent
-            | ShardState::Lost
-            | ShardState::Finished => {}
+            // What is not Ready gets no connections, whatever its label: it is born placed, and stays so.
+            Role::Starts if !shard.placed => steps.push(step(shard, true)),
+            Role::Serves => candidates.push(Candidate::of(shard, decision.numbers.target)),
+            Role::Starts | Role::Absent => {}
         }
     }
     fence(&mut candidates, &mut flips, now);
@@ -66,19 +73,58 @@ pub fn place(observed: &Observed, decision: &Decision, flips: &Flips, now: Times
     (steps, flips)
 }
 
-/// Fences and releases, within the budget; what keeps the Service from being empty needs none.
+/// The shard that stays placed though it leaves, because no Ready one stays: the one that has been leaving for the shortest
+/// time answers as ever for longest.
+pub fn kept(observed: &Observed, plan: &Plan, now: Timestamp) -> Option<PodRef> {
+    let ready = || observed.shards.iter().filter(|shard| shard.ready && shard.terminating.is_none());
+    if ready().any(|shard| matches!(role(observed, plan, shard, now), Role::Serves)) {
+        return None;
+    }
+    let started = |shard: &&ObservedShard| shard.draining.map_or(now, |mark| mark.started.unwrap_or(now));
+    let leaving = ready().filter(|shard| matches!(role(observed, plan, shard, now), Role::Leaves { .. }));
+    leaving.max_by_key(|shard| (started(shard), std::cmp::Reverse(shard.index))).map(ObservedShard::pod)
+}
+
+/// What a shard is to placement.
+enum Role {
+    /// Ready, and it stays.
+    Serves,
+    /// Not Ready yet.
+    Starts,
+    /// It drains, or is about to; `marked`: its pod says so.
+    Leaves { marked: bool },
+    /// It gets no connections, or soon none.
+    Absent,
+}
+
+fn role(observed: &Observed, plan: &Plan, shard: &ObservedShard, now: Timestamp) -> Role {
+    if plan.delete.iter().any(|step| step.pod.uid == shard.uid) {
+        return Role::Absent;
+    }
+    let begins = plan.drain.iter().any(|step| !step.marked && step.pod.uid == shard.uid);
+    match observed.state(shard, now) {
+        ShardState::Draining => Role::Leaves { marked: !begins },
+        ShardState::Pending | ShardState::Fresh | ShardState::Silent if begins => Role::Leaves { marked: false },
+        ShardState::Pending | ShardState::Fresh | ShardState::Silent if shard.ready => Role::Serves,
+        ShardState::Pending => Role::Starts,
+        ShardState::Fresh | ShardState::Silent | ShardState::Lost | ShardState::Finished => Role::Absent,
+    }
+}
+
+/// Fences and releases. A fence needs another shard with room, and the budget. A release needs the budget when the shard has
+/// cooled, and nothing when no placed shard has room: there are never more releases than fences.
 fn fence(candidates: &mut [Candidate<'_>], flips: &mut Flips, now: Timestamp) {
     let total = candidates.len();
     let budget = (total * BUDGET_PERCENT / 100).max(BUDGET_LEAST);
     let least = total.div_ceil(2).max(1).min(total);
     let placed = |candidates: &[Candidate<'_>]| candidates.iter().filter(|c| c.placed).count();
-    let has_room = candidates.iter().any(|c| !c.over);
 
     candidates.sort_by_key(|c| (c.load, c.shard.index));
     for position in 0..total {
-        let releases = candidates[position].cool || !has_room;
-        let must = placed(candidates) < least;
-        if !candidates[position].placed && (must || (releases && flips.0.len() < budget)) {
+        let have_room = candidates.iter().any(|c| c.placed && !c.over);
+        let must = placed(candidates) < least || !have_room;
+        let may = candidates[position].cool && flips.0.len() < budget;
+        if !candidates[position].placed && (must || may) {
             candidates[position].placed = true;
             if !must {
                 flips.0.push(now);
@@ -118,9 +164,8 @@ mod tests {
     use proptest::prelude::*;
 
     use super::*;
-    use crate::stages::DrainReason;
-    use crate::stages::Numbers;
     use crate::stages::fixture::{Cluster, MIB, at};
+    use crate::stages::{DrainReason, DrainStep, Numbers};
 
     const TARGET: u64 = 1000;
 
@@ -138,7 +183,7 @@ mod tests {
     }
 
     fn steps(cluster: &Cluster) -> Vec<(String, bool)> {
-        let (steps, _) = place(&cluster.observed, &decision(), &Flips::default(), at(0));
+        let (steps, _) = place(&cluster.observed, &decision(), &Plan::default(), &Flips::default(), at(0));
         steps.into_iter().map(|step| (step.pod.name, step.placed)).collect()
     }
 
@@ -162,6 +207,65 @@ mod tests {
         assert_eq!(steps(&fenced(cluster(&[950, 500]), &[0])), []);
         assert_eq!(steps(&fenced(cluster(&[899, 500]), &[0])), [("tools-0".into(), true)]);
         assert_eq!(steps(&fenced(cluster(&[1100, 1200]), &[0])), [("tools-0".into(), true)]);
+        // The only room there is: better a shard that is nearly full than two that are.
+        let swapped = [("tools-0".into(), true), ("tools-2".into(), false)];
+        assert_eq!(steps(&fenced(cluster(&[950, 1100, 1200]), &[0])), swapped);
+    }
+
+    #[test]
+    fn a_release_for_want_of_room_waits_for_no_budget() {
+        let hot = fenced(cluster(&[1100, 1200, 1300]), &[0]);
+        let spent = Flips(vec![at(0); 9]);
+        let (steps, after) = place(&hot.observed, &decision(), &Plan::default(), &spent, at(1));
+        assert_eq!(steps.iter().map(|step| step.placed).collect::<Vec<_>>(), [true]);
+        assert_eq!(after, spent);
+        let cool = fenced(cluster(&[10, 20, 30]), &[0]);
+        assert_eq!(place(&cool.observed, &decision(), &Plan::default(), &spent, at(1)).0, [], "it can wait");
+    }
+
+    fn about_to_drain(cluster: &Cluster, indexes: &[u32]) -> Plan {
+        let leaving = cluster.observed.shards.iter().filter(|shard| indexes.contains(&shard.index));
+        let step =
+            |shard: &ObservedShard| DrainStep { pod: shard.pod(), reason: DrainReason::ScaleIn, started: at(0), marked: false };
+        Plan { drain: leaving.map(step).collect(), ..Plan::default() }
+    }
+
+    #[test]
+    fn a_fenced_shard_is_placed_in_the_look_that_drains_the_others() {
+        let cluster = fenced(cluster(&[5, 5, 950, 950]), &[2, 3]);
+        let plan = about_to_drain(&cluster, &[0, 1]);
+        let (steps, _) = place(&cluster.observed, &decision(), &plan, &Flips::default(), at(0));
+        let steps: Vec<_> = steps.into_iter().map(|step| (step.pod.name, step.placed)).collect();
+        assert_eq!(steps, [("tools-2".to_owned(), true)], "at least half, at once; the drains take the others out");
+        assert_eq!(kept(&cluster.observed, &plan, at(0)), None);
+    }
+
+    #[test]
+    fn the_last_ready_shard_stays_placed_while_it_drains_until_another_is_ready() {
+        let alone = Cluster::manual(1).with_ready(1).with_pending(1);
+        let leaves = about_to_drain(&alone, &[0]);
+        assert_eq!(kept(&alone.observed, &leaves, at(0)).unwrap().name, "tools-0");
+        let draining = |placed| {
+            alone.clone().shard(0, move |shard| {
+                shard.drain(DrainReason::Rollout, at(0));
+                shard.placed = placed;
+            })
+        };
+        assert_eq!(steps(&draining(true)), []);
+        assert_eq!(steps(&draining(false)), [("tools-0".into(), true)]);
+        let joined = Cluster::manual(1).with_ready(2).shard(0, |shard| {
+            shard.drain(DrainReason::Rollout, at(0));
+            shard.placed = true;
+        });
+        assert_eq!(steps(&joined), [("tools-0".into(), false)]);
+    }
+
+    #[test]
+    fn of_shards_that_all_leave_the_one_that_has_longest_to_go_stays_placed() {
+        let all = Cluster::manual(3).with_ready(3).each(|shard| shard.drain(DrainReason::ScaleIn, at(i64::from(shard.index))));
+        assert_eq!(steps(&all), [("tools-2".into(), true)]);
+        let none_ready = all.each(|shard| shard.ready = false);
+        assert_eq!(steps(&none_ready), []);
     }
 
     #[test]
@@ -196,7 +300,7 @@ mod tests {
         for pass in 0..30 {
             let now = at(0) + SignedDuration::from_secs(5 * pass);
             cluster = cluster.heard(now);
-            let (steps, after) = place(&cluster.observed, &decision(), &flips, now);
+            let (steps, after) = place(&cluster.observed, &decision(), &Plan::default(), &flips, now);
             flips = after;
             for step in steps {
                 let index = cluster.observed.shards.iter().position(|shard| shard.name == step.pod.name).unwrap();
@@ -222,7 +326,7 @@ mod tests {
                 }
                 shard.placed = placed;
             });
-            let (steps, flips) = place(&cluster.observed, &decision(), &Flips::default(), at(0));
+            let (steps, flips) = place(&cluster.observed, &decision(), &Plan::default(), &Flips::default(), at(0));
             for step in &steps {
                 let shard = cluster.observed.shards.iter_mut().find(|shard| shard.uid == step.pod.uid).unwrap();
                 prop_assert_ne!(shard.placed, step.placed, "only what changes is written");
@@ -230,9 +334,10 @@ mod tests {
             }
             let staying: Vec<_> = cluster.observed.shards.iter().filter(|shard| shard.draining.is_none()).collect();
             prop_assert!(staying.iter().filter(|shard| shard.placed).count() * 2 >= staying.len());
-            prop_assert!(cluster.observed.shards.iter().all(|shard| shard.draining.is_none() || !shard.placed));
+            let leaving = cluster.observed.shards.iter().filter(|shard| shard.draining.is_some() && shard.placed).count();
+            prop_assert_eq!(leaving, usize::from(staying.is_empty()), "one that leaves, and only when none stays");
             // A second look, when nothing moved, finds nothing to undo.
-            let (again, _) = place(&cluster.observed, &decision(), &flips, at(0));
+            let (again, _) = place(&cluster.observed, &decision(), &Plan::default(), &flips, at(0));
             for step in again {
                 prop_assert!(steps.iter().all(|first| first.pod != step.pod), "flapped: {step:?}");
             }
@@ -241,9 +346,9 @@ mod tests {
         #[test]
         fn the_order_of_shards_does_not_matter(loads in prop::collection::vec(0_u64..2000, 1..40)) {
             let mut cluster = cluster(&loads);
-            let forward = place(&cluster.observed, &decision(), &Flips::default(), at(0));
+            let forward = place(&cluster.observed, &decision(), &Plan::default(), &Flips::default(), at(0));
             cluster.observed.shards.reverse();
-            prop_assert_eq!(place(&cluster.observed, &decision(), &Flips::default(), at(0)), forward);
+            prop_assert_eq!(place(&cluster.observed, &decision(), &Plan::default(), &Flips::default(), at(0)), forward);
         }
     }
 }

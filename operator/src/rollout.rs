@@ -149,10 +149,17 @@ impl<'a> View<'a> {
         } else if since > self.observed.cluster.spec.drain.timeout.or_zero() {
             delete(plan, shard, DeleteReason::DeadlineExceeded);
         } else if idle && since >= DRAIN_SETTLES {
-            delete(plan, shard, DeleteReason::Drained);
+            if !self.is_last(shard) {
+                delete(plan, shard, DeleteReason::Drained);
+            }
         } else if says.is_none() {
             plan.drain.push(DrainStep { pod: shard.pod(), reason, started, marked: true });
         }
+    }
+
+    /// Whether no other shard is Ready and stays: until one is, clients are told by this one when to come back.
+    fn is_last(&self, shard: &ObservedShard) -> bool {
+        !self.active().any(|other| other.ready && other.terminating.is_none() && other.uid != shard.uid)
     }
 
     /// Takes the victims away: at once those that never took a connection, the others by a drain.

@@ -21,6 +21,7 @@ use crate::desired::{self, pod};
 use crate::error::{Object, Result};
 use crate::events::News;
 use crate::names;
+use crate::placement;
 use crate::stages::{
     DeleteReason, DeleteStep, DrainReason, DrainStep, FailureReason, ObservedShard, PlacementStep, PodRef, elapsed,
 };
@@ -62,8 +63,11 @@ impl<'a> Hand<'a> {
         }
         self.sync().await;
         self.cancel().await;
-        self.drain().await;
-        self.place().await;
+        // First in, then out: the client Service is never empty in between.
+        if self.place(true).await {
+            self.drain().await;
+            self.place(false).await;
+        }
         self.delete().await;
     }
 
@@ -181,10 +185,12 @@ impl<'a> Hand<'a> {
     /// process, and it takes the shard out of placement.
     async fn drain(&mut self) {
         let mut orders = vec![];
+        let kept = placement::kept(&self.judged.observed, &self.judged.plan, self.now);
         for step in &self.judged.plan.drain {
             if !step.marked {
                 let started = step.started.to_string();
-                let labels = [(names::LABEL_STATE, Some(names::STATE_DRAINING)), (names::LABEL_PLACED, Some(names::NOT_PLACED))];
+                let placed = if kept.as_ref() == Some(&step.pod) { names::PLACED } else { names::NOT_PLACED };
+                let labels = [(names::LABEL_STATE, Some(names::STATE_DRAINING)), (names::LABEL_PLACED, Some(placed))];
                 let annotations = [
                     (names::ANNOTATION_DRAIN_REASON, Some(step.reason.as_str())),
                     (names::ANNOTATION_DRAIN_STARTED, Some(started.as_str())),
@@ -248,19 +254,26 @@ impl<'a> Hand<'a> {
         }
     }
 
-    /// Takes shards out of the client Service, or back in. Fencing cuts no stream.
-    async fn place(&mut self) {
+    /// Takes shards into the client Service, or out of it, which cuts no stream. Returns whether all of it was done.
+    async fn place(&mut self, into: bool) -> bool {
         let handled = |pod: &PodRef| {
             let plan = &self.judged.plan;
             plan.cancel.contains(pod) || plan.drain.iter().any(|step| !step.marked && step.pod == *pod)
         };
-        for PlacementStep { pod, placed } in self.judged.placement.iter().filter(|step| !handled(&step.pod)) {
+        let mut done = true;
+        for PlacementStep { pod, placed } in self.judged.placement.iter().filter(|step| step.placed == into) {
+            if handled(pod) {
+                continue;
+            }
             let labels = [(names::LABEL_PLACED, Some(if *placed { names::PLACED } else { names::NOT_PLACED }))];
             let write = self.writer.label_pod(pod, &labels, &[]);
-            if self.attempt(&Object::of::<Pod>(&pod.name), write).await.is_some() {
+            let written = self.turn.attempt(self.context, self.cluster, &Object::of::<Pod>(&pod.name), write).await;
+            if written.is_some() {
                 tracing::info!(shard = %pod.name, placed, "placement changed");
             }
+            done &= written.is_some();
         }
+        done
     }
 
     async fn delete(&mut self) {

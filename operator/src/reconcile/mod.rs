@@ -171,7 +171,7 @@ impl Context {
         let history = known.unwrap_or_else(|| History::restore(cluster.status.as_ref(), now));
         let (decision, history) = scale::decide(&Policy::of(&cluster.spec), &observed, &history, now);
         let plan = rollout::plan(&observed, &decision, now);
-        let (placement, flips) = placement::place(&observed, &decision, &flips, now);
+        let (placement, flips) = placement::place(&observed, &decision, &plan, &flips, now);
         Judged { observed, rendered, decision, history, plan, placement, flips, now }
     }
 
