@@ -2,31 +2,11 @@
 #![allow(clippy::panic, clippy::unwrap_used)]
 
 use std::collections::BTreeSet;
-use std::path::Path;
 
-use mcp_tests::apply::documents;
-use serde_json::Value;
+use mcp_tests::roles::{self, CLUSTER_WIDE, NAMESPACED};
 
-const CLUSTER_WIDE: &str = "manifests/overlays/cluster-wide/roles.yaml";
-const NAMESPACED: &str = "manifests/overlays/namespaced/roles.yaml";
-
-/// `group/resource verb`, one for each permission of the operator's role.
 fn permissions(file: &str) -> BTreeSet<String> {
-    let path = Path::new(env!("CARGO_MANIFEST_DIR")).parent().unwrap().join(file);
-    let documents = documents(&std::fs::read_to_string(path).unwrap()).unwrap();
-    let role = documents.iter().find(|document| ["Role", "ClusterRole"].contains(&document["kind"].as_str().unwrap_or_default()));
-    let words = |value: &Value| -> Vec<String> {
-        value.as_array().unwrap().iter().map(|word| word.as_str().unwrap().to_owned()).collect()
-    };
-    let mut found = BTreeSet::new();
-    for rule in role.unwrap()["rules"].as_array().unwrap() {
-        for group in words(&rule["apiGroups"]) {
-            for resource in words(&rule["resources"]) {
-                found.extend(words(&rule["verbs"]).iter().map(|verb| format!("{group}/{resource} {verb}")));
-            }
-        }
-    }
-    found
+    roles::permissions(file).unwrap()
 }
 
 /// The verbs granted on a resource.
@@ -46,7 +26,7 @@ fn nothing_writes_a_spec() {
 #[test]
 fn secrets_are_never_listed_or_watched() {
     for file in [CLUSTER_WIDE, NAMESPACED] {
-        assert_eq!(verbs(file, "/secrets"), ["create", "get", "patch"], "{file}");
+        assert_eq!(verbs(file, "/secrets"), ["create", "delete", "get", "patch"], "{file}");
     }
 }
 
@@ -64,4 +44,12 @@ fn nothing_is_granted_by_wildcard_nor_on_roles_nodes_or_processes_in_pods() {
 #[test]
 fn both_overlays_grant_the_same() {
     assert_eq!(permissions(CLUSTER_WIDE), permissions(NAMESPACED));
+}
+
+/// Owner references without `blockOwnerDeletion` need no right on finalizers, and nothing of ours has one.
+#[test]
+fn nothing_is_granted_on_finalizers() {
+    let granted = roles::of_the_operator().unwrap();
+    assert!(granted.contains("/pods create"), "{granted:?}");
+    assert!(granted.iter().all(|permission| !permission.contains("finalizers")), "{granted:?}");
 }

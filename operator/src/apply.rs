@@ -1,23 +1,32 @@
 //! Writes. Each is sent only when it changes something, names the very object it means, and is counted.
 //!
 //! Objects are applied server-side with one field manager, and only when what was rendered differs from what was rendered
-//! last: an empty apply is a write too. Pods are created with POST, labelled by merge patch and deleted, with their uid.
+//! last, or when somebody changed a field of it since: an empty apply is a write too. Pods are created with POST, labelled by
+//! merge patch and deleted, with their uid.
+//!
+//! An object with our labels and without a controller is an orphan, and is adopted, as controllers do: what
+//! `kubectl delete --cascade=orphan` left goes on under a new resource of the same name.
 //!
 //! # RBAC
 //! get on what is watched (the objects by name), patch on services, configmaps, serviceaccounts, poddisruptionbudgets and
-//! networkpolicies, delete on networkpolicies; get, create, patch on secrets; create, patch, delete on pods; patch on
-//! mcpclusters/status.
+//! networkpolicies, delete on networkpolicies and serviceaccounts; get, create, patch on secrets; create, patch, delete on
+//! pods; patch on mcpclusters/status. Where the API server runs the admission plugin OwnerReferencesPermissionEnforcement, who
+//! adopts an object must be allowed to delete it.
 
+mod contest;
 mod rewrite;
 #[cfg(test)]
 mod tests;
 
+pub use contest::{Contests, Told};
+
 use std::fmt::Debug;
 use std::sync::Arc;
 
+use jiff::Timestamp;
 use k8s_openapi::NamespaceResourceScope;
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Secret};
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::api::{DeleteParams, Patch, PatchParams, PostParams, Preconditions};
 use kube::core::PartialObjectMeta;
 use kube::{Api, Client, Resource};
@@ -30,16 +39,32 @@ use crate::client::patiently;
 use crate::error::{Error, Object, Result, Step};
 use crate::metrics::{Metrics, Write};
 use crate::names;
-use crate::observe::{Child, Stores};
+use crate::observe::{Child, Stores, fields};
 use crate::stages::PodRef;
 
 /// What became of a write.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq, Eq)]
 pub enum Wrote {
     /// It was sent.
     Changed,
     /// There was nothing to change.
     Unchanged,
+    /// Somebody had changed a field of ours.
+    PutBack(Told),
+    /// The object had no owner.
+    Adopted,
+}
+
+/// Why an object is to be written.
+#[derive(Clone, Debug, PartialEq, Eq)]
+enum Need {
+    Nothing,
+    /// It is not there, ends, or was rendered otherwise.
+    Apply,
+    /// It has our labels and no owner.
+    Adopt,
+    /// Somebody took this field.
+    PutBack(String),
 }
 
 /// What became of a pod that was to be created.
@@ -61,6 +86,7 @@ pub struct Writer {
     stores: Arc<Stores>,
     namespace: String,
     owner: String,
+    contests: Arc<Contests>,
 }
 
 impl std::fmt::Debug for Writer {
@@ -71,14 +97,22 @@ impl std::fmt::Debug for Writer {
 
 impl Writer {
     /// A writer for objects in this namespace whose owner is the McpCluster with this uid.
-    pub fn new(client: Client, metrics: Arc<Metrics>, stores: Arc<Stores>, namespace: &str, owner: &str) -> Self {
-        Self { client, metrics, stores, namespace: namespace.to_owned(), owner: owner.to_owned() }
+    pub fn new(
+        client: Client,
+        metrics: Arc<Metrics>,
+        stores: Arc<Stores>,
+        contests: Arc<Contests>,
+        namespace: &str,
+        owner: &str,
+    ) -> Self {
+        Self { client, metrics, stores, namespace: namespace.to_owned(), owner: owner.to_owned(), contests }
     }
 
     /// Applies an object that carries the hash of what was rendered.
     ///
     /// # Errors
-    /// `NameConflict` when an object of this name is not ours; what the API server said otherwise.
+    /// `NameConflict` when an object of this name is not ours, `Contested` while somebody keeps changing it; what the API
+    /// server said otherwise.
     pub async fn apply<K>(&self, object: K) -> Result<Wrote>
     where
         K: Child + Clone + Debug + Serialize + DeserializeOwned,
@@ -90,12 +124,11 @@ impl Writer {
             // The watch shows only what carries our labels; somebody else's object does not.
             None => self.metadata::<K>(&name).await?,
         };
-        if !self.must_write(&object, live.as_ref())? {
-            return Ok(Wrote::Unchanged);
+        let (wrote, applied) = self.bring_about(object, live).await?;
+        if let Some(applied) = applied {
+            K::shelf(&self.stores).wrote(metadata_of(&applied));
         }
-        let applied = self.patch(object, live.and_then(|live| live.uid)).await?;
-        K::shelf(&self.stores).wrote(metadata_of(&applied));
-        Ok(Wrote::Changed)
+        self.unless_fought(Object::of::<K>(&name), wrote)
     }
 
     /// Applies the Secret of credentials. Secrets are not watched: the present one is read by name first.
@@ -103,12 +136,10 @@ impl Writer {
     /// # Errors
     /// As [`Writer::apply`].
     pub async fn apply_secret(&self, secret: Secret) -> Result<Wrote> {
-        let live = self.metadata::<Secret>(&name_of(&secret.metadata)).await?;
-        if !self.must_write(&secret, live.as_ref())? {
-            return Ok(Wrote::Unchanged);
-        }
-        self.patch(secret, live.and_then(|live| live.uid)).await?;
-        Ok(Wrote::Changed)
+        let name = name_of(&secret.metadata);
+        let live = self.metadata::<Secret>(&name).await?;
+        let (wrote, _) = self.bring_about(secret, live).await?;
+        self.unless_fought(Object::of::<Secret>(&name), wrote)
     }
 
     /// Deletes an owned object that the spec no longer asks for.
@@ -222,6 +253,61 @@ impl Writer {
         Ok(())
     }
 
+    /// Puts labels of this very pod back, as often as [`Contests`] allow.
+    ///
+    /// # Errors
+    /// `Contested` while somebody keeps changing them; what the API server said otherwise.
+    pub async fn put_labels_back(&self, pod: &PodRef, labels: &[(String, String)], field: String) -> Result<Wrote> {
+        let object = Object::of::<Pod>(&pod.name);
+        let mut wrote = Wrote::Unchanged;
+        if self.contests.may_put_back(&object.to_string(), Timestamp::now()) {
+            let told = Told { field, by: None };
+            self.contests.tell(&object.to_string(), told.clone());
+            let labels: Vec<_> = labels.iter().map(|(key, value)| (key.as_str(), Some(value.as_str()))).collect();
+            self.label_pod(pod, &labels, &[]).await?;
+            wrote = Wrote::PutBack(told);
+        }
+        self.unless_fought(object, wrote)
+    }
+
+    /// Looks for a pod that went out of sight, and puts back the labels by which it is seen. `foreign` says which those are.
+    ///
+    /// # Errors
+    /// As [`Writer::put_labels_back`]. That there is no such pod of ours is none.
+    pub async fn bring_home(&self, name: &str, foreign: impl Fn(&Pod) -> Vec<(String, String)>) -> Result<Wrote> {
+        let api: Api<Pod> = self.api();
+        let found = patiently(Step::Read, Object::of::<Pod>(name), || api.get_opt(name)).await?;
+        let ours = found.filter(|pod| self.owns(&pod.metadata) && pod.metadata.deletion_timestamp.is_none());
+        let Some((pod, uid)) = ours.and_then(|pod| pod.metadata.uid.clone().map(|uid| (pod, uid))) else {
+            return Ok(Wrote::Unchanged);
+        };
+        let labels = foreign(&pod);
+        let Some((first, _)) = labels.first() else { return Ok(Wrote::Unchanged) };
+        let field = format!("metadata.labels.{first:?}");
+        self.put_labels_back(&PodRef { name: name.to_owned(), uid }, &labels, field).await
+    }
+
+    /// Makes this resource the controller of a pod that has none.
+    ///
+    /// # Errors
+    /// What the API server said. That the pod is gone, or changed meanwhile, is none: then a watch tells.
+    pub async fn adopt_pod(&self, pod: &Pod, owner: OwnerReference) -> Result<()> {
+        let name = name_of(&pod.metadata);
+        let owners: Vec<_> = pod.metadata.owner_references.iter().flatten().cloned().chain([owner]).collect();
+        let patch = Patch::Merge(json!({"metadata": {
+            "uid": pod.metadata.uid, "resourceVersion": pod.metadata.resource_version, "ownerReferences": owners,
+        }}));
+        let parameters = PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let api: Api<Pod> = self.api();
+        self.count::<Pod>(Step::Label);
+        let patched = patiently(Step::Label, Object::of::<Pod>(&name), || api.patch(&name, &parameters, &patch)).await;
+        if is_gone(&patched) {
+            return Ok(());
+        }
+        self.stores.pods.wrote(patched?);
+        Ok(())
+    }
+
     /// Deletes this very pod, with its own grace period and never by force.
     ///
     /// # Errors
@@ -275,13 +361,53 @@ impl Writer {
         Ok(found.map(|found| found.metadata))
     }
 
-    /// Whether an object differs from what was applied last.
-    fn must_write<K: Resource<DynamicType = ()>>(&self, object: &K, live: Option<&ObjectMeta>) -> Result<bool> {
-        let Some(live) = live else { return Ok(true) };
+    /// Writes an object when there is a need to; returns what the API server made of it.
+    async fn bring_about<K>(&self, object: K, live: Option<ObjectMeta>) -> Result<(Wrote, Option<K>)>
+    where
+        K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
+    {
+        let key = Object::of::<K>(&name_of(object.meta()));
+        let wrote = match self.need(&object, live.as_ref())? {
+            Need::Nothing => return Ok((Wrote::Unchanged, None)),
+            Need::Apply => Wrote::Changed,
+            Need::Adopt => Wrote::Adopted,
+            Need::PutBack(_) if !self.contests.may_put_back(&key.to_string(), Timestamp::now()) => {
+                return Ok((Wrote::Unchanged, None));
+            }
+            Need::PutBack(field) => {
+                // Only our own entry is kept in memory; who wrote last is asked for when somebody wants to know.
+                let by = self.metadata::<K>(&key.name).await?.as_ref().and_then(fields::last_other);
+                let told = Told { field, by };
+                self.contests.tell(&key.to_string(), told.clone());
+                Wrote::PutBack(told)
+            }
+        };
+        let applied = self.patch(object, live.and_then(|live| live.uid)).await?;
+        self.contests.applied(&key.to_string(), fields::digest(applied.meta()));
+        Ok((wrote, Some(applied)))
+    }
+
+    fn need<K: Resource<DynamicType = ()> + Serialize>(&self, object: &K, live: Option<&ObjectMeta>) -> Result<Need> {
+        let key = || Object::of::<K>(&name_of(object.meta()));
+        let Some(live) = live else { return Ok(Need::Apply) };
         if !self.owns(live) {
-            return Err(Error::NameConflict { object: Object::of::<K>(&name_of(object.meta())) });
+            return if is_orphan(live, object.meta()) { Ok(Need::Adopt) } else { Err(Error::NameConflict { object: key() }) };
         }
-        Ok(rendered(live) != rendered(object.meta()) || live.deletion_timestamp.is_some())
+        if rendered(live) != rendered(object.meta()) || live.deletion_timestamp.is_some() {
+            return Ok(Need::Apply);
+        }
+        match fields::lost(object, live) {
+            Some(field) if !self.contests.is_all_we_get(&key().to_string(), fields::digest(live)) => Ok(Need::PutBack(field)),
+            Some(_) | None => Ok(Need::Nothing),
+        }
+    }
+
+    /// A fight over an object is told as long as it lasts, whatever was written in between.
+    fn unless_fought(&self, object: Object, wrote: Wrote) -> Result<Wrote> {
+        match (&wrote, self.contests.fight(&object.to_string(), Timestamp::now())) {
+            (Wrote::Unchanged | Wrote::PutBack(_), Some(Told { field, by })) => Err(Error::Contested { object, field, by }),
+            _ => Ok(wrote),
+        }
     }
 
     /// Server-side apply onto the object with this uid, so that another one that took its name is not touched.
@@ -333,8 +459,16 @@ fn rendered(metadata: &ObjectMeta) -> Option<&String> {
     metadata.annotations.as_ref().and_then(|annotations| annotations.get(names::ANNOTATION_RENDERED_HASH))
 }
 
+/// Whether an object has no controller and the labels of the one that is to be applied.
+fn is_orphan(live: &ObjectMeta, object: &ObjectMeta) -> bool {
+    let label = |metadata: &ObjectMeta, key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key)).cloned();
+    let same = |key| label(live, key).is_some() && label(live, key) == label(object, key);
+    let has_controller = live.owner_references.iter().flatten().any(|owner| owner.controller == Some(true));
+    !has_controller && live.deletion_timestamp.is_none() && same(names::LABEL_CLUSTER) && same(names::LABEL_MANAGED_BY)
+}
+
 fn metadata_of<K: Resource>(object: &K) -> PartialObjectMeta<K> {
     let mut metadata = object.meta().clone();
-    metadata.managed_fields = None;
+    fields::keep_ours(&mut metadata);
     PartialObjectMeta { types: None, metadata, _phantom: std::marker::PhantomData }
 }

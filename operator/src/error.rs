@@ -2,6 +2,8 @@
 
 use std::fmt;
 
+use crate::leader::Loss;
+
 /// The result of a step.
 pub type Result<T, E = Error> = std::result::Result<T, E>;
 
@@ -30,11 +32,38 @@ pub enum Error {
         /// On what.
         object: Object,
     },
+    /// Only who holds the lease may write.
+    #[error("could not {step} {object}: the lease is not ours")]
+    Fenced {
+        /// What was tried.
+        step: Step,
+        /// On what.
+        object: Object,
+    },
+    /// The lease is lost: another process leads, or may lead.
+    #[error("lease {lease} is lost: another process goes on")]
+    LeaseLost {
+        /// `mcp-system/mcp-operator`
+        lease: String,
+        /// How.
+        #[source]
+        loss: Loss,
+    },
     /// An object of this name exists, and it is not ours.
     #[error("{object} exists and does not belong to this McpCluster")]
     NameConflict {
         /// The object.
         object: Object,
+    },
+    /// Somebody changes a field of an object of ours again and again.
+    #[error("{object} is changed by {} again and again", by.as_deref().unwrap_or("somebody"))]
+    Contested {
+        /// The object.
+        object: Object,
+        /// The field: `spec.selector`.
+        field: String,
+        /// Who, as `managedFields` names them.
+        by: Option<String>,
     },
     /// An object of ours holds what we cannot read.
     #[error("{object} is malformed: {problem}")]
@@ -151,7 +180,10 @@ impl Error {
                 Step::PatchStatus => "PatchStatusFailed",
             },
             Self::Timeout { .. } => "Timeout",
+            Self::Fenced { .. } => "Fenced",
+            Self::LeaseLost { .. } => "LeaseLost",
             Self::NameConflict { .. } => "NameConflict",
+            Self::Contested { .. } => "Contested",
             Self::Malformed { .. } => "Malformed",
             Self::Build { .. } => "BuildFailed",
             Self::Listen { .. } => "ListenFailed",
@@ -169,7 +201,10 @@ impl Error {
             },
             Self::Connect(_)
             | Self::Timeout { .. }
+            | Self::Fenced { .. }
+            | Self::LeaseLost { .. }
             | Self::NameConflict { .. }
+            | Self::Contested { .. }
             | Self::Malformed { .. }
             | Self::Build { .. }
             | Self::Listen { .. }
@@ -197,6 +232,10 @@ impl Error {
             Self::NameConflict { .. } => {
                 "it exists and does not belong to this McpCluster. Delete or rename it, or rename the McpCluster".to_owned()
             }
+            Self::Contested { field, by, .. } => format!(
+                "{} changes {field} again and again; it is put back, less and less often. Find out why, and stop one of the two",
+                by.as_deref().unwrap_or("somebody")
+            ),
             Self::Timeout { .. } => "no answer from the API server in time".to_owned(),
             Self::Malformed { problem, .. } => format!("it is malformed: {problem}"),
             other => crate::telemetry::chain(other),

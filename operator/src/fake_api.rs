@@ -69,8 +69,27 @@ impl FakeApi {
         self
     }
 
+    /// Somebody else changes a field: it is theirs now.
+    pub(crate) fn seize(&self, path: &str, pointer: &str, value: Value) {
+        let mut state = self.state.lock().unwrap();
+        let mut object = state.objects.get(path).cloned().unwrap();
+        *object.pointer_mut(pointer).unwrap() = value;
+        let (parent, name) = pointer.rsplit_once('/').unwrap();
+        let parent = format!("/metadata/managedFields/0/fieldsV1{}", parent.replace('/', "/f:"));
+        let name = format!("f:{}", name.replace("~1", "/"));
+        object.pointer_mut(&parent).unwrap().as_object_mut().unwrap().remove(&name).unwrap();
+        let theirs = json!({"manager": "kubectl-edit", "operation": "Update", "fieldsV1": {}});
+        object["metadata"]["managedFields"].as_array_mut().unwrap().push(theirs);
+        state.keep(path.to_owned(), object);
+    }
+
     pub(crate) fn object(&self, path: &str) -> Option<Value> {
         self.state.lock().unwrap().objects.get(path).cloned()
+    }
+
+    /// Somebody else deletes an object.
+    pub(crate) fn remove(&self, path: &str) {
+        self.state.lock().unwrap().objects.remove(path);
     }
 
     /// Every write, and forgets it: `PATCH services/tools`.
@@ -135,15 +154,18 @@ impl FakeApi {
             }
             ("PATCH", None) if path.ends_with("/status") || !asked.target.contains("force=true") => status(404),
             ("PATCH", Some(known))
-                if ["uid", "resourceVersion"]
-                    .iter()
-                    .any(|field| !asked.body["metadata"][field].is_null() && asked.body["metadata"][field] != known["metadata"][field]) =>
+                if ["uid", "resourceVersion"].iter().any(|field| {
+                    !asked.body["metadata"][field].is_null() && asked.body["metadata"][field] != known["metadata"][field]
+                }) =>
             {
                 status(409)
             }
             ("PATCH", known) => {
                 let mut object = known.unwrap_or(Value::Null);
                 merge(&mut object, &asked.body);
+                if asked.target.contains("force=true") {
+                    object["metadata"]["managedFields"] = json!([applied(&asked.body)]);
+                }
                 (200, state.keep(path, object))
             }
             other => panic!("{other:?}"),
@@ -162,6 +184,16 @@ impl State {
         self.objects.insert(path, object.clone());
         object
     }
+}
+
+/// What the API server calls ours after an apply; it has no atomic maps and takes every list whole.
+pub(crate) fn applied(body: &Value) -> Value {
+    json!({"manager": "mcp-operator", "operation": "Apply", "fieldsType": "FieldsV1", "fieldsV1": fields(body)})
+}
+
+fn fields(value: &Value) -> Value {
+    let members = value.as_object().into_iter().flatten();
+    members.map(|(name, value)| (format!("f:{name}"), fields(value))).collect::<serde_json::Map<_, _>>().into()
 }
 
 /// Below the namespace, without the query: `services/tools`.

@@ -13,18 +13,20 @@ use mcp_crds::catalog::{Compiled, ConfigMapData};
 use mcp_crds::control::KeyRing;
 use mcp_crds::load::Member;
 
+use crate::apply::Contests;
 use crate::flip::Flip;
 use crate::keys::{self, Record, Told};
 use crate::placement::Flips;
 use crate::scale::History;
-use crate::stages::{CatalogOutcome, Failure, Received, elapsed};
+use crate::stages::{Applied, CatalogOutcome, Failure, Received, elapsed};
 
 /// A name that turned out to be taken is tried again after this long.
 const TAKEN_FOR: Duration = Duration::from_mins(1);
 /// Before a refused write is tried again; doubled each time…
 const FIRST_BACKOFF: Duration = Duration::from_secs(2);
-/// …up to this.
-const LONGEST_BACKOFF: Duration = Duration::from_mins(2);
+/// …up to this: whatever refused it (a quota, a name, a policy) may go without anything telling us, and then nobody waits
+/// longer than that.
+const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 
 /// Of all clusters of one scope, by uid.
 #[derive(Debug, Default)]
@@ -55,6 +57,8 @@ pub struct Memory {
     pub status: Option<(McpClusterStatus, Timestamp)>,
     /// Whether a status waits for its turn among those of all clusters.
     pub status_waits: bool,
+    /// Objects that others changed.
+    pub contests: Arc<Contests>,
     /// Writes that were refused, by object.
     pub refused: BTreeMap<String, Refused>,
     /// Indexes whose name somebody else's pod has, and until when that is believed.
@@ -97,6 +101,10 @@ pub struct CatalogMemory {
     pub credentials: Option<String>,
     /// Hash in the live ConfigMap: none before it was looked at, then none when there is no such object.
     pub published: Option<Option<String>>,
+    /// Generation of the resource that published it.
+    pub published_generation: Option<i64>,
+    /// When this process published it; none when an earlier one did.
+    pub published_since: Option<Timestamp>,
 }
 
 /// The shards of the mesh, and the epoch of the list.
@@ -167,6 +175,7 @@ impl Memory {
             members: Members::default(),
             status: None,
             status_waits: false,
+            contests: Arc::default(),
             refused: BTreeMap::new(),
             taken: BTreeMap::new(),
             failed_passes: 0,
@@ -212,6 +221,16 @@ impl Memory {
         let due = now.saturating_add(backoff(times, jitter)).unwrap_or(now);
         self.refused.insert(failure.object.clone(), Refused { failure, times, due });
         news
+    }
+
+    /// What passes did so far, for the status.
+    pub fn applied(&self, published: Option<String>) -> Applied {
+        Applied {
+            published,
+            published_generation: self.catalog.published_generation,
+            published_since: self.catalog.published_since,
+            failures: self.refused.values().map(|refused| refused.failure.clone()).collect(),
+        }
     }
 
     /// Keeps the list of the mesh; its epoch grows when it changed.

@@ -43,6 +43,8 @@ pub const ANNOTATION_TEMPLATE: &str = "mcpcluster.dev/template";
 pub const ANNOTATION_TEMPLATE_HASH: &str = "mcpcluster.dev/template-hash";
 /// Annotation on applied objects: hash of what was rendered; an object is applied again only when it differs.
 pub const ANNOTATION_RENDERED_HASH: &str = "mcpcluster.dev/rendered-hash";
+/// Annotation on the configuration: the generation of the resource that published it. It is no part of what is compared.
+pub const ANNOTATION_GENERATION: &str = "mcpcluster.dev/generation";
 /// Annotation on shards: the drain timeout the shard was born with, a span such as `5m`.
 pub const ANNOTATION_BORN_DRAIN: &str = "mcpcluster.dev/born-drain-timeout";
 /// Annotation on shards: touched to make the kubelet sync mounted objects within seconds.

@@ -115,8 +115,11 @@ impl<'a> View<'a> {
 
     /// The lowest indexes free among all existing pods: a pod on a dead node holds its name until the node goes.
     fn free_indexes(&self, count: usize) -> Vec<u32> {
-        let held: BTreeSet<u32> =
-            self.observed.shards.iter().map(|shard| shard.index).chain(self.observed.taken.iter().copied()).collect();
+        // What ended for good is deleted before anything is created, and gone at once.
+        let goes =
+            |shard: &&ObservedShard| shard.terminating.is_none() && self.observed.state(shard, self.now) == ShardState::Finished;
+        let held = self.observed.shards.iter().filter(|shard| !goes(shard)).map(|shard| shard.index);
+        let held: BTreeSet<u32> = held.chain(self.observed.taken.iter().copied()).collect();
         (0..u32::MAX).filter(|index| !held.contains(index)).take(count).collect()
     }
 

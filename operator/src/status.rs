@@ -242,7 +242,10 @@ fn conditions(view: &View<'_>) -> Vec<Condition> {
         catalog_valid(view),
     ];
     let ready = available::ready(view, &others);
-    std::iter::once(ready).chain(others).map(|verdict| verdict.into_condition(view)).collect()
+    let before = view.previous.conditions.iter().find(|condition| condition.type_ == ready.kind);
+    let kept = before.filter(|before| before.status == "True" && available::is_flipping(view, &ready)).cloned();
+    let ready = kept.unwrap_or_else(|| ready.into_condition(view));
+    std::iter::once(ready).chain(others.into_iter().map(|verdict| verdict.into_condition(view))).collect()
 }
 
 fn autoscaling_active(view: &View<'_>) -> Verdict {

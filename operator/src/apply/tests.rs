@@ -3,13 +3,13 @@ use k8s_openapi::api::core::v1::Service;
 use serde_json::Value;
 
 use super::*;
-use crate::fake_api::{Asked, FakeApi};
+use crate::fake_api::{Asked, FakeApi, applied};
 
 const OWNER: &str = "uid-of-tools";
 
 async fn writer(api: &FakeApi) -> Writer {
     let (client, stores) = api.client().await;
-    Writer::new(client, Arc::default(), stores, "agents", OWNER)
+    Writer::new(client, Arc::default(), stores, Arc::default(), "agents", OWNER)
 }
 
 fn metadata(name: &str, owner: &str, hash: &str) -> Value {
@@ -21,7 +21,9 @@ fn metadata(name: &str, owner: &str, hash: &str) -> Value {
 }
 
 fn object(name: &str, owner: &str) -> Value {
-    json!({"metadata": metadata(name, owner, "same")})
+    let mut object = json!({"metadata": metadata(name, owner, "same")});
+    object["metadata"]["managedFields"] = json!([applied(&object)]);
+    object
 }
 
 fn service(hash: &str) -> Service {
@@ -103,4 +105,102 @@ async fn a_status_names_the_resource_it_is_about() {
     let sent = api.take_writes();
     assert_eq!(lines(&sent), ["PATCH mcpclusters/tools/status"]);
     assert_eq!((&sent[0].method, &sent[0].body["metadata"]["uid"]), (&Method::PATCH, &json!(OWNER)));
+}
+
+/// A Service with the labels every object of a cluster has.
+fn labelled(hash: &str) -> Service {
+    let mut service = service(hash);
+    service.metadata.labels = Some(names::labels("tools"));
+    service
+}
+
+#[tokio::test]
+async fn what_somebody_changed_is_put_back_and_who_it_was_is_told() {
+    let api = FakeApi::new();
+    let writer = writer(&api).await;
+    writer.apply(labelled("same")).await.unwrap();
+    assert_eq!(writer.apply(labelled("same")).await.unwrap(), Wrote::Unchanged);
+    api.seize("services/tools", "/metadata/labels/mcpcluster.dev~1cluster", json!("other"));
+    // A new process: it has not applied it, and finds it by its name.
+    let writer = self::writer(&api).await;
+    api.take_writes();
+    let told = Told { field: "metadata.labels.\"mcpcluster.dev/cluster\"".into(), by: Some("kubectl-edit".into()) };
+    assert_eq!(writer.apply(labelled("same")).await.unwrap(), Wrote::PutBack(told));
+    assert_eq!(lines(&api.take_writes()), ["PATCH services/tools"]);
+    assert_eq!(api.object("services/tools").unwrap()["metadata"]["labels"]["mcpcluster.dev/cluster"], "tools");
+    assert_eq!(writer.apply(labelled("same")).await.unwrap(), Wrote::Unchanged);
+}
+
+#[tokio::test]
+async fn a_field_that_another_controller_wants_is_not_fought_over_for_ever() {
+    let api = FakeApi::new();
+    let contests = Arc::<Contests>::default();
+    let again = || async {
+        let (client, stores) = api.client().await;
+        Writer::new(client, Arc::default(), stores, contests.clone(), "agents", OWNER)
+    };
+    again().await.apply(labelled("same")).await.unwrap();
+    let mut outcomes = vec![];
+    for _ in 0..4 {
+        api.seize("services/tools", "/metadata/labels/mcpcluster.dev~1cluster", json!("other"));
+        api.take_writes();
+        let outcome = again().await.apply(labelled("same")).await;
+        outcomes.push((outcome.is_ok(), api.take_writes().len()));
+    }
+    assert_eq!(outcomes, [(true, 1), (true, 1), (true, 1), (true, 0)], "the fourth waits");
+}
+
+#[tokio::test]
+async fn what_an_admission_webhook_rewrites_is_applied_once() {
+    let api = FakeApi::new();
+    let contests = Arc::<Contests>::default();
+    let (client, stores) = api.client().await;
+    let writer = Writer::new(client, Arc::default(), stores, contests.clone(), "agents", OWNER);
+    writer.apply(labelled("same")).await.unwrap();
+    api.seize("services/tools", "/metadata/labels/mcpcluster.dev~1cluster", json!("other"));
+    // The API server's answer to our last apply was what is there now.
+    let live: ObjectMeta = serde_json::from_value(api.object("services/tools").unwrap()["metadata"].clone()).unwrap();
+    contests.applied("Service tools", fields::digest(&live));
+    let (client, stores) = api.client().await;
+    let writer = Writer::new(client, Arc::default(), stores, contests, "agents", OWNER);
+    api.take_writes();
+    assert_eq!(writer.apply(labelled("same")).await.unwrap(), Wrote::Unchanged);
+    assert_eq!(api.take_writes(), []);
+}
+
+#[tokio::test]
+async fn an_orphan_with_our_labels_is_adopted_and_one_without_is_not() {
+    let mut orphan = serde_json::to_value(labelled("same")).unwrap();
+    orphan["metadata"].as_object_mut().unwrap().remove("ownerReferences");
+    let api = FakeApi::new().with("services/tools", orphan.clone());
+    assert_eq!(writer(&api).await.apply(labelled("same")).await.unwrap(), Wrote::Adopted);
+    let owners = &api.object("services/tools").unwrap()["metadata"]["ownerReferences"];
+    assert_eq!((owners.as_array().map(Vec::len), &owners[0]["uid"]), (Some(1), &json!(OWNER)));
+
+    for (key, value) in [(names::LABEL_CLUSTER, "other"), (names::LABEL_MANAGED_BY, "helm")] {
+        let mut another = orphan.clone();
+        another["metadata"]["labels"][key] = json!(value);
+        let api = FakeApi::new().with("services/tools", another);
+        let refused = writer(&api).await.apply(labelled("same")).await.unwrap_err();
+        assert!(matches!(refused, Error::NameConflict { .. }), "{refused}");
+        assert_eq!(api.take_writes(), []);
+    }
+}
+
+#[tokio::test]
+async fn a_pod_without_an_owner_is_adopted_as_it_was_seen_and_keeps_its_other_owners() {
+    let api = FakeApi::new();
+    let writer = writer(&api).await;
+    let mut pod: Pod = serde_json::from_value(object("tools-0", "x")).unwrap();
+    pod.metadata.owner_references.as_mut().unwrap()[0].controller = None;
+    let owner = OwnerReference { uid: OWNER.into(), controller: Some(true), ..OwnerReference::default() };
+    writer.adopt_pod(&pod, owner).await.unwrap();
+    let sent = api.take_writes();
+    assert_eq!(lines(&sent), ["PATCH pods/tools-0"]);
+    let metadata = &sent[0].body["metadata"];
+    assert_eq!((&metadata["uid"], &metadata["resourceVersion"]), (&json!("u1"), &json!("7")));
+    assert_eq!(
+        (metadata["ownerReferences"][0]["uid"].as_str(), metadata["ownerReferences"][1]["uid"].as_str()),
+        (Some("x"), Some(OWNER))
+    );
 }

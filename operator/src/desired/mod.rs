@@ -119,6 +119,18 @@ pub fn seal<K: Resource + Serialize>(mut object: K) -> K {
     object
 }
 
+/// An object with the generation of the resource that it was rendered for: for messages, not for comparison.
+pub fn of_generation<K: Resource>(cluster: &McpCluster, mut object: K) -> K {
+    let generation = cluster.metadata.generation.unwrap_or_default().to_string();
+    object.meta_mut().annotations.get_or_insert_default().insert(names::ANNOTATION_GENERATION.to_owned(), generation);
+    object
+}
+
+/// The generation that [`of_generation`] wrote.
+pub fn generation_of(metadata: &ObjectMeta) -> Option<i64> {
+    metadata.annotations.as_ref()?.get(names::ANNOTATION_GENERATION)?.parse().ok()
+}
+
 // === impl Object ===
 
 impl Object {

@@ -8,6 +8,7 @@
 //! operator restarts no shard.
 
 mod difference;
+mod labels;
 
 use std::collections::BTreeMap;
 
@@ -26,6 +27,7 @@ use mcp_crds::shard;
 use serde::{Deserialize, Serialize};
 
 pub use difference::difference;
+pub use labels::foreign_labels;
 
 use super::{fingerprint, metadata, name_of, namespace_of};
 use crate::names;

@@ -1,5 +1,6 @@
 //! Watches and scrapes: what the API server and the shards say, kept ready for the next pass.
 
+pub mod fields;
 mod scrape;
 mod shelf;
 mod watches;

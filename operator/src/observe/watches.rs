@@ -3,12 +3,13 @@
 //! # RBAC
 //! get, list, watch on mcpclusters, pods, services, configmaps, serviceaccounts, poddisruptionbudgets, networkpolicies.
 
-use std::collections::HashMap;
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
-use std::sync::Arc;
+use std::sync::{Arc, Mutex, PoisonError};
 
-use futures::channel::mpsc::UnboundedSender;
+use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
+use futures::channel::oneshot;
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
@@ -24,7 +25,7 @@ use mcp_crds::McpCluster;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
-use super::Shelf;
+use super::{Shelf, fields};
 use crate::error::Error;
 use crate::names;
 
@@ -58,6 +59,8 @@ pub struct Stores {
     pub clusters: Store<McpCluster>,
     /// Whether their first list is complete. The store's own signal reaches one waiter only: the others would wait for ever.
     clusters_listed: tokio::sync::watch::Sender<bool>,
+    /// To each watch: list again, and say when that is complete.
+    again: Mutex<Vec<UnboundedSender<oneshot::Sender<()>>>>,
     /// Pods of any cluster.
     pub pods: Shelf<Pod>,
     /// Metadata of the Services.
@@ -70,6 +73,8 @@ pub struct Stores {
     pub budgets: Shelf<PartialObjectMeta<PodDisruptionBudget>>,
     /// Metadata of the network policies.
     pub policies: Shelf<PartialObjectMeta<NetworkPolicy>>,
+    /// Pods that went out of sight without being deleted, by namespace and name: somebody may have taken their labels.
+    strays: Mutex<BTreeSet<(String, String)>>,
 }
 
 /// A kind of object we own and watch by its metadata.
@@ -120,6 +125,38 @@ impl Stores {
         self.budgets.listed().await;
         self.policies.listed().await;
     }
+
+    /// Lists everything once more, and waits until that is complete: then all that was written before is known.
+    pub async fn list_again(&self) {
+        let watches = self.again.lock().unwrap_or_else(PoisonError::into_inner).clone();
+        let complete = watches.iter().map(|watch| {
+            let (complete, listed) = oneshot::channel();
+            let _ = watch.unbounded_send(complete);
+            listed
+        });
+        // A watch that ended has ended the process.
+        futures::future::join_all(complete.collect::<Vec<_>>()).await;
+    }
+
+    fn asked_again(&self) -> UnboundedReceiver<oneshot::Sender<()>> {
+        let (ask, asked) = unbounded();
+        self.again.lock().unwrap_or_else(PoisonError::into_inner).push(ask);
+        asked
+    }
+
+    /// Takes in that a pod went out of sight without being deleted.
+    pub fn stray(&self, namespace: &str, pod: &str) {
+        let mut strays = self.strays.lock().unwrap_or_else(PoisonError::into_inner);
+        strays.insert((namespace.to_owned(), pod.to_owned()));
+    }
+
+    /// Hands out such pods of a namespace, once.
+    pub fn take_strays(&self, namespace: &str, wanted: impl Fn(&str) -> bool) -> Vec<String> {
+        let mut strays = self.strays.lock().unwrap_or_else(PoisonError::into_inner);
+        let taken: Vec<_> = strays.iter().filter(|(of, pod)| of == namespace && wanted(pod)).cloned().collect();
+        strays.retain(|stray| !taken.contains(stray));
+        taken.into_iter().map(|(_, pod)| pod).collect()
+    }
 }
 
 /// Starts the watches of one scope: a namespace, or all of them. They end with `tasks`.
@@ -128,12 +165,14 @@ pub fn watch(client: &Client, namespace: Option<&str>, wakes: &UnboundedSender<W
     let stores = Arc::new(Stores {
         clusters,
         clusters_listed: tokio::sync::watch::Sender::new(false),
+        again: Mutex::default(),
         pods: Shelf::default(),
         services: Shelf::default(),
         config_maps: Shelf::default(),
         accounts: Shelf::default(),
         budgets: Shelf::default(),
         policies: Shelf::default(),
+        strays: Mutex::default(),
     });
     tasks.spawn(watch_clusters(api(client, namespace), writer, stores.clone(), wakes.clone()));
     tasks.spawn(watch_pods(api(client, namespace), stores.clone(), wakes.clone()));
@@ -161,17 +200,37 @@ fn ours() -> watcher::Config {
 }
 
 /// Follows a watch for as long as the process lives; a failed one is begun again with a back-off.
-async fn follow<K>(api: Api<K>, config: watcher::Config, what: &'static str, mut on: impl FnMut(Event<K>)) -> Error
+async fn follow<K>(
+    api: Api<K>,
+    config: watcher::Config,
+    mut again: UnboundedReceiver<oneshot::Sender<()>>,
+    what: &'static str,
+    mut on: impl FnMut(Event<K>),
+) -> Error
 where
     K: Resource + Clone + DeserializeOwned + Debug + Send + 'static,
 {
-    let mut events = watcher::watcher(api, config).default_backoff().boxed();
+    let begin = || watcher::watcher(api.clone(), config.clone()).default_backoff().boxed();
+    let (mut events, mut waiting) = (begin(), None);
     let mut failures = 0_u32;
     loop {
-        match events.try_next().await {
+        let event = tokio::select! {
+            biased;
+            Some(complete) = again.next() => {
+                waiting = Some(complete);
+                events = begin();
+                continue;
+            }
+            event = events.try_next() => event,
+        };
+        match event {
             Ok(Some(event)) => {
                 failures = 0;
+                let complete = matches!(event, Event::InitDone);
                 on(event);
+                if let Some(waiting) = waiting.take_if(|_| complete) {
+                    let _ = waiting.send(());
+                }
             }
             Ok(None) => return Error::Ended(what),
             Err(error) => {
@@ -196,7 +255,7 @@ async fn watch_clusters(
 ) -> Error {
     let mut known: HashMap<String, (u64, String, String)> = HashMap::new();
     let mut listing: Option<Vec<String>> = None;
-    follow(api, watcher::Config::default(), "the watch of McpClusters", |event| {
+    follow(api, watcher::Config::default(), stores.asked_again(), "the watch of McpClusters", |event| {
         writer.apply_watcher_event(&event);
         match event {
             Event::Init => listing = Some(vec![]),
@@ -232,8 +291,11 @@ async fn watch_clusters(
 }
 
 async fn watch_pods(api: Api<Pod>, stores: Arc<Stores>, wakes: UnboundedSender<Wake>) -> Error {
-    follow(api, ours(), "the watch of pods", |event| {
-        for (pod, _) in stores.pods.learn(event.modify(prune_pod)) {
+    follow(api, ours(), stores.asked_again(), "the watch of pods", |event| {
+        for (pod, gone) in stores.pods.learn(event.modify(prune_pod)) {
+            if gone && pod.metadata.deletion_timestamp.is_none() {
+                stores.stray(&text(pod.metadata.namespace.as_ref()), &text(pod.metadata.name.as_ref()));
+            }
             wake_owner(&pod.metadata, &wakes);
         }
     })
@@ -244,7 +306,7 @@ async fn watch_children<K>(api: Api<PartialObjectMeta<K>>, stores: Arc<Stores>, 
 where
     K: Child + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
-    follow(api, ours(), "a watch of owned objects", |event| {
+    follow(api, ours(), stores.asked_again(), "a watch of owned objects", |event| {
         for (object, _) in K::shelf(&stores).learn(event.modify(prune)) {
             wake_owner(&object.metadata, &wakes);
         }
@@ -254,7 +316,7 @@ where
 
 /// All ConfigMaps by their metadata: ours are kept, and any other may be one that a catalog refers to.
 async fn watch_config_maps(api: Api<PartialObjectMeta<ConfigMap>>, stores: Arc<Stores>, wakes: UnboundedSender<Wake>) -> Error {
-    follow(api, watcher::Config::default(), "the watch of ConfigMaps", |event| {
+    follow(api, watcher::Config::default(), stores.asked_again(), "the watch of ConfigMaps", |event| {
         let mut theirs = None;
         let event = match event {
             Event::Apply(object) | Event::InitApply(object) | Event::Delete(object) if !is_ours(&object.metadata) => {
@@ -264,8 +326,13 @@ async fn watch_config_maps(api: Api<PartialObjectMeta<ConfigMap>>, stores: Arc<S
             event => Some(event),
         };
         if let Some(object) = theirs {
-            let namespace = text(object.metadata.namespace.as_ref());
-            send(&wakes, Wake::ConfigMap { namespace, name: text(object.metadata.name.as_ref()) });
+            let (namespace, name) = (text(object.metadata.namespace.as_ref()), text(object.metadata.name.as_ref()));
+            // One of ours whose labels somebody took is seen no longer, as with every other kind.
+            if stores.config_maps.get(&namespace, &name).is_some() {
+                stores.config_maps.removed(&object);
+                wake_owner(&object.metadata, &wakes);
+            }
+            send(&wakes, Wake::ConfigMap { namespace, name });
         }
         for (object, _) in event.map(|event| stores.config_maps.learn(event.modify(prune))).unwrap_or_default() {
             wake_owner(&object.metadata, &wakes);
@@ -288,11 +355,16 @@ fn predicate(cluster: &McpCluster) -> u64 {
     hasher.finish()
 }
 
+/// Wakes the cluster that owns an object; of an object that lost its owner, the cluster that its label names.
 fn wake_owner(metadata: &ObjectMeta, wakes: &UnboundedSender<Wake>) {
     let kind = McpCluster::kind(&());
-    let owner = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true) && owner.kind == kind);
-    if let Some((owner, namespace)) = owner.zip(metadata.namespace.as_ref()) {
-        send(wakes, Wake::Cluster(ObjectRef::new(&owner.name).within(namespace)));
+    let owner = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
+    let name = match owner {
+        Some(owner) => Some(&owner.name).filter(|_| owner.kind == kind),
+        None => metadata.labels.as_ref().and_then(|labels| labels.get(names::LABEL_CLUSTER)),
+    };
+    if let Some((name, namespace)) = name.zip(metadata.namespace.as_ref()) {
+        send(wakes, Wake::Cluster(ObjectRef::new(name).within(namespace)));
     }
 }
 
@@ -311,11 +383,11 @@ fn text(text: Option<&String>) -> String {
 
 /// Memory is for what a pass reads.
 fn prune<K: Resource>(object: &mut K) {
-    object.meta_mut().managed_fields = None;
+    fields::keep_ours(object.meta_mut());
 }
 
 fn prune_pod(pod: &mut Pod) {
-    prune(pod);
+    pod.metadata.managed_fields = None;
     if let Some(spec) = &mut pod.spec {
         spec.volumes = None;
         spec.init_containers = None;

@@ -7,9 +7,7 @@ use std::time::Duration;
 use futures::StreamExt as _;
 use futures::stream;
 use jiff::Timestamp;
-use k8s_openapi::api::core::v1::{Pod, Service, ServiceAccount};
-use k8s_openapi::api::networking::v1::NetworkPolicy;
-use k8s_openapi::api::policy::v1::PodDisruptionBudget;
+use k8s_openapi::api::core::v1::Pod;
 use mcp_crds::McpCluster;
 use mcp_crds::control::KeyRing;
 use mcp_crds::load::DrainRequest;
@@ -33,12 +31,12 @@ const ORDERS_AT_ONCE: usize = 64;
 
 /// The hand that carries out one judgement.
 pub(super) struct Hand<'a> {
-    context: &'a Context,
-    writer: &'a Writer,
-    cluster: &'a McpCluster,
-    judged: &'a Judged,
+    pub(super) context: &'a Context,
+    pub(super) writer: &'a Writer,
+    pub(super) cluster: &'a McpCluster,
+    pub(super) judged: &'a Judged,
     keys: Option<Arc<KeyRing>>,
-    turn: &'a mut Turn,
+    pub(super) turn: &'a mut Turn,
     now: Timestamp,
 }
 
@@ -58,9 +56,13 @@ impl<'a> Hand<'a> {
 
     /// Does everything that the judgement asks for.
     pub(super) async fn act(mut self) {
-        if self.apply().await {
+        let ready = self.apply().await;
+        // What ended for good holds a name that a new shard may have.
+        self.delete(|step| step.reason == DeleteReason::Finished).await;
+        if ready {
             self.create().await;
         }
+        self.mend().await;
         self.sync().await;
         self.cancel().await;
         // First in, then out: the client Service is never empty in between.
@@ -68,44 +70,11 @@ impl<'a> Hand<'a> {
             self.drain().await;
             self.place(false).await;
         }
-        self.delete().await;
+        self.delete(|step| step.reason != DeleteReason::Finished).await;
     }
 
-    async fn attempt<T>(&mut self, object: &Object, write: impl Future<Output = Result<T>>) -> Option<T> {
+    pub(super) async fn attempt<T>(&mut self, object: &Object, write: impl Future<Output = Result<T>>) -> Option<T> {
         self.turn.attempt(self.context, self.cluster, object, write).await
-    }
-
-    /// Applies every object but the pods; returns whether all that a pod needs is there.
-    async fn apply(&mut self) -> bool {
-        let mut ready = self.context.remember(self.cluster, |memory| memory.keys.is_some());
-        for object in desired::objects(self.cluster, &self.context.surroundings(), active(self.judged)) {
-            let name = object.name().to_owned();
-            match object {
-                desired::Object::ServiceAccount(object) => {
-                    let key = Object::of::<ServiceAccount>(&name);
-                    ready &= self.attempt(&key, Box::pin(self.writer.apply(desired::seal(object)))).await.is_some();
-                }
-                desired::Object::Service(object) => {
-                    let key = Object::of::<Service>(&name);
-                    self.attempt(&key, Box::pin(self.writer.apply(desired::seal(*object)))).await;
-                }
-                desired::Object::PodDisruptionBudget(object) => {
-                    let key = Object::of::<PodDisruptionBudget>(&name);
-                    self.attempt(&key, Box::pin(self.writer.apply(desired::seal(object)))).await;
-                }
-                desired::Object::NetworkPolicy(object) => {
-                    let key = Object::of::<NetworkPolicy>(&name);
-                    self.attempt(&key, Box::pin(self.writer.apply(desired::seal(object)))).await;
-                }
-            }
-        }
-        if self.cluster.spec.network_policy.is_none() {
-            let name = names::network_policy(desired::name_of(self.cluster));
-            let key = Object::of::<NetworkPolicy>(&name);
-            self.attempt(&key, self.writer.prune::<NetworkPolicy>(&name)).await;
-        }
-        self.turn.published = self.context.publish(self.writer, self.cluster, self.turn).await;
-        ready && self.turn.published.is_some()
     }
 
     async fn create(&mut self) {
@@ -276,9 +245,9 @@ impl<'a> Hand<'a> {
         done
     }
 
-    async fn delete(&mut self) {
+    async fn delete(&mut self, now: fn(&DeleteStep) -> bool) {
         let writer = self.writer;
-        let steps = self.judged.plan.delete.iter();
+        let steps = self.judged.plan.delete.iter().filter(|step| now(step));
         let futures: Vec<_> = steps.map(|step| async move { (step, writer.delete_pod(&step.pod).await) }).collect();
         let mut done = stream::iter(futures).buffer_unordered(AT_ONCE);
         while let Some((DeleteStep { pod, reason }, result)) = done.next().await {
@@ -296,13 +265,15 @@ impl<'a> Hand<'a> {
     }
 }
 
-/// Shards that are meant to be there when this pass is over: what the disruption budget counts. A shard that is about to take
-/// the place of an evicted one is among them, or each eviction would lower the budget for a moment, and allow the next.
-fn active(judged: &Judged) -> u32 {
+/// Shards that are meant to be there when this pass is over, without a rollout's surge: what the disruption budget counts. A
+/// shard that is about to take the place of an evicted one is among them, or each eviction would lower the budget for a
+/// moment, and allow the next. Shards that are too many are, until each begins to drain: the budget goes down with them.
+pub(super) fn active(judged: &Judged) -> u32 {
     let leaving = |shard: &&ObservedShard| judged.plan.drain.iter().any(|step| step.pod.uid == shard.uid);
     let staying = judged.observed.shards.iter().filter(|shard| shard.draining.is_none() && shard.terminating.is_none());
     let staying = staying.filter(|shard| !leaving(shard)).count() + judged.plan.cancel.len() + judged.plan.create.len();
-    u32::try_from(staying).unwrap_or(u32::MAX).min(judged.decision.desired.max(1))
+    let regular = judged.decision.numbers.current.saturating_add(judged.decision.create).max(judged.decision.desired);
+    u32::try_from(staying).unwrap_or(u32::MAX).min(regular)
 }
 
 fn milliseconds(duration: Duration) -> u64 {

@@ -13,6 +13,7 @@ use mcp_crds::cluster::SourceStatus;
 use mcp_crds::shard;
 
 use super::Context;
+use super::objects::news_of;
 use super::turn::Turn;
 use crate::apply::Writer;
 use crate::desired;
@@ -55,7 +56,9 @@ impl Context {
         let name = desired::name_of(cluster);
         if memory.published.is_none() {
             let object = Object::of::<ConfigMap>(&names::config_map(name));
-            memory.published = Some(turn.attempt(self, cluster, &object, published(writer, cluster)).await?);
+            let live = turn.attempt(self, cluster, &object, published(writer, cluster)).await?;
+            let (hash, generation) = live.unzip();
+            (memory.published, memory.published_generation) = (Some(hash), generation.flatten());
         }
         let input = (cluster.metadata.generation.unwrap_or_default(), self.image(cluster));
         if memory.stale || memory.compiled_for.as_ref() != Some(&input) {
@@ -109,7 +112,8 @@ impl Context {
         }
         let secret = desired::seal(desired::credentials_secret(cluster, credentials));
         let fingerprint = desired::fingerprint(&secret);
-        turn.attempt(self, cluster, &object, writer.apply_secret(secret)).await?;
+        let wrote = turn.attempt(self, cluster, &object, writer.apply_secret(secret)).await?;
+        turn.tell_all(news_of(&object, &wrote));
         memory.credentials = Some(fingerprint);
         Some(())
     }
@@ -144,7 +148,7 @@ impl Context {
         };
         match object {
             Ok(object) => {
-                memory.object = Some(Arc::new(desired::seal(object)));
+                memory.object = Some(Arc::new(desired::of_generation(cluster, desired::seal(object))));
                 memory.compiled = Some(Arc::new(compiled));
                 memory.outcome = CatalogOutcome::NotLoaded; // until the credentials are there
             }
@@ -152,18 +156,32 @@ impl Context {
         }
     }
 
-    /// Publishes what compiled; returns the hash that is published now.
+    /// Publishes what compiled; returns the hash that is published now. While what is in the spec cannot be served, what was
+    /// published before is kept as it was.
     pub(super) async fn publish(&self, writer: &Writer, cluster: &McpCluster, turn: &mut Turn) -> Option<String> {
         let (outcome, object, published) = self.remember(cluster, |memory| {
             let catalog = &memory.catalog;
             (catalog.outcome.clone(), catalog.object.clone(), catalog.published.clone().flatten())
         });
-        let (CatalogOutcome::Compiled(counts), Some(object)) = (outcome, object) else { return published };
+        let Some((object, hash)) = object.and_then(|object| hash_in(&object).map(|hash| (object, hash))) else {
+            return published;
+        };
+        match outcome {
+            CatalogOutcome::Compiled(_) => {}
+            CatalogOutcome::NotLoaded | CatalogOutcome::Refused { .. } if published.as_ref() == Some(&hash) => {}
+            CatalogOutcome::NotLoaded | CatalogOutcome::Refused { .. } => return published,
+        }
         let name = Object::of::<ConfigMap>(&names::config_map(desired::name_of(cluster)));
-        let applied = turn.attempt(self, cluster, &name, writer.apply((*object).clone())).await;
-        let published = if applied.is_some() { Some(counts.hash) } else { published };
-        self.remember(cluster, |memory| memory.catalog.published = Some(published.clone()));
-        published
+        let Some(wrote) = turn.attempt(self, cluster, &name, writer.apply((*object).clone())).await else { return published };
+        turn.tell_all(news_of(&name, &wrote));
+        if published.as_ref() != Some(&hash) {
+            self.remember(cluster, |memory| {
+                memory.catalog.published = Some(Some(hash.clone()));
+                memory.catalog.published_generation = desired::generation_of(&object.metadata);
+                memory.catalog.published_since = Some(Timestamp::now());
+            });
+        }
+        Some(hash)
     }
 }
 
@@ -180,8 +198,8 @@ pub(super) fn secrets_due(memory: &CatalogMemory, now: Timestamp) -> bool {
     needed && memory.secrets_read.is_none_or(|read| elapsed(read, now) >= interval)
 }
 
-/// The hash in the live ConfigMap, when it is ours.
-async fn published(writer: &Writer, cluster: &McpCluster) -> Result<Option<String>> {
+/// The hash in the live ConfigMap, when it is ours, and the generation that published it.
+async fn published(writer: &Writer, cluster: &McpCluster) -> Result<Option<(String, Option<i64>)>> {
     let name = names::config_map(desired::name_of(cluster));
     let live = match writer.config_map(&name).await {
         Ok(live) => live,
@@ -189,7 +207,11 @@ async fn published(writer: &Writer, cluster: &McpCluster) -> Result<Option<Strin
         Err(error) => return Err(error),
     };
     let ours = live.filter(|live| desired::owned_by(&live.metadata, cluster));
-    Ok(ours.and_then(|live| live.data?.remove(shard::HASH_FILE)))
+    Ok(ours.and_then(|live| hash_in(&live).map(|hash| (hash, desired::generation_of(&live.metadata)))))
+}
+
+fn hash_in(object: &ConfigMap) -> Option<String> {
+    object.data.as_ref()?.get(shard::HASH_FILE).cloned()
 }
 
 fn refused(problems: &[Problem]) -> CatalogOutcome {
@@ -204,7 +226,7 @@ fn refused(problems: &[Problem]) -> CatalogOutcome {
 }
 
 fn counts(compiled: &Compiled, memory: &CatalogMemory) -> CompiledCounts {
-    let hash = memory.object.as_ref().and_then(|object| object.data.as_ref()?.get(shard::HASH_FILE).cloned());
+    let hash = memory.object.as_ref().and_then(|object| hash_in(object));
     CompiledCounts {
         hash: hash.unwrap_or_default(),
         tools: compiled.catalog.tools.len(),

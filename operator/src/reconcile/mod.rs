@@ -4,6 +4,8 @@ mod act;
 mod catalog;
 mod keys;
 mod news;
+mod objects;
+mod pods;
 mod tick;
 mod turn;
 
@@ -134,6 +136,9 @@ impl Context {
         let mut turn = Turn::new();
         self.refresh_keys(&writer, cluster, &mut turn).await;
         self.refresh_catalog(&writer, cluster, &mut turn).await;
+        if !cluster.spec.paused {
+            self.take_in(&writer, cluster, &mut turn).await;
+        }
         if self.remember(cluster, |memory| memory.history.is_none()) {
             // A new process hears the shards before it says anything about them.
             self.hear_first(cluster).await;
@@ -258,7 +263,9 @@ impl Context {
 
     fn writer(&self, cluster: &McpCluster) -> Writer {
         let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
-        Writer::new(self.client.clone(), self.metrics.clone(), self.stores.clone(), desired::namespace_of(cluster), uid)
+        let contests = self.remember(cluster, |memory| memory.contests.clone());
+        let namespace = desired::namespace_of(cluster);
+        Writer::new(self.client.clone(), self.metrics.clone(), self.stores.clone(), contests, namespace, uid)
     }
 
     fn surroundings(&self) -> Surroundings {

@@ -1,3 +1,5 @@
+mod keys;
+
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;

@@ -15,7 +15,7 @@ use crate::desired;
 use crate::flip::{Flip, Seen, flip};
 use crate::metrics::{Cluster, ClusterState};
 use crate::observe::Target;
-use crate::stages::{Applied, ObservedShard, Phase, Received, ShardState, elapsed};
+use crate::stages::{ObservedShard, Phase, Received, ShardState, elapsed};
 use crate::status;
 
 impl Context {
@@ -122,18 +122,16 @@ impl Context {
 
     /// Whether a pass would do anything.
     fn wants_a_pass(&self, cluster: &McpCluster, judged: &Judged, now: Timestamp) -> bool {
-        let (never, due, failures) = self.remember(cluster, |memory| {
+        let (never, due, applied) = self.remember(cluster, |memory| {
             let secrets = secrets_due(&memory.catalog, now);
             let keys = memory.keys.as_ref().is_none_or(|(_, read)| elapsed(*read, now) >= KEYS_INTERVAL);
             let retry = memory.refused.values().any(|refused| refused.due <= now);
-            let failures = memory.refused.values().map(|refused| refused.failure.clone()).collect();
-            (memory.history.is_none(), secrets || keys || retry, failures)
+            (memory.history.is_none(), secrets || keys || retry, memory.applied(judged.observed.published.clone()))
         });
         let work = due || !judged.plan.is_empty() || !judged.placement.is_empty();
         if never || self.keys_want_a_pass(cluster, &judged.observed, now) || (work && !cluster.spec.paused) {
             return true;
         }
-        let applied = Applied { published: judged.observed.published.clone(), failures };
         let after = self.summarize(judged, &applied);
         let (before, written_at) = self.status_before(cluster);
         status::worth_patching(before.as_ref(), &after, written_at, now).is_some()

@@ -65,16 +65,20 @@ impl Turn {
 
     /// What came of it, for the status. A refusal of something that nobody wants any more is forgotten.
     pub(super) fn finish(&mut self, context: &Context, cluster: &McpCluster) -> Applied {
-        let failures = context.remember(cluster, |memory| {
+        context.remember(cluster, |memory| {
             memory.refused.retain(|object, _| self.tried.contains(object));
-            memory.refused.values().map(|refused| refused.failure.clone()).collect()
-        });
-        Applied { published: self.published.take(), failures }
+            memory.applied(self.published.take())
+        })
     }
 
     /// Keeps something to tell.
     pub(super) fn tell(&mut self, news: News) {
         self.news.push(news);
+    }
+
+    /// Keeps what there is to tell, if anything.
+    pub(super) fn tell_all(&mut self, news: impl IntoIterator<Item = News>) {
+        self.news.extend(news);
     }
 
     pub(super) fn into_news(self) -> Vec<News> {

@@ -47,7 +47,7 @@ fn the_first_shards_get_the_lowest_names() {
 }
 
 #[test]
-fn a_new_shard_takes_the_lowest_name_that_no_pod_holds_not_even_a_dead_one() {
+fn a_new_shard_takes_the_lowest_name_that_no_pod_holds_and_one_that_ends_still_holds_it() {
     let cluster = Cluster::manual(5)
         .with_ready(4)
         .shard(1, |shard| shard.terminating = Some(at(-60)))
@@ -55,7 +55,7 @@ fn a_new_shard_takes_the_lowest_name_that_no_pod_holds_not_even_a_dead_one() {
     let mut cluster = cluster;
     cluster.observed.taken.insert(4);
     let plan = run(&cluster, &size(5, 2));
-    assert_eq!(plan.create, [5, 6, 7]);
+    assert_eq!(plan.create, [2, 5, 6], "a Failed pod is deleted first, and gone at once");
     assert_eq!(deleted(&plan), [("tools-2", DeleteReason::Finished)]);
 }
 
@@ -389,5 +389,5 @@ fn a_pod_that_ended_for_good_is_deleted_even_while_others_start() {
     let mut cluster = cluster;
     cluster.observed.shards.push(ObservedShard { phase: Phase::Succeeded, ..pending(1) });
     let plan = run(&cluster, &size(2, 1));
-    assert_eq!((plan.create.as_slice(), deleted(&plan)), (&[2][..], vec![("tools-1", DeleteReason::Finished)]));
+    assert_eq!((plan.create.as_slice(), deleted(&plan)), (&[1][..], vec![("tools-1", DeleteReason::Finished)]));
 }

@@ -344,6 +344,10 @@ pub struct Rollout {
 pub struct Applied {
     /// Hash of the configuration in the ConfigMap now.
     pub published: Option<String>,
+    /// Generation of the resource that published it.
+    pub published_generation: Option<i64>,
+    /// When it was published; none when that is not known, and long ago.
+    pub published_since: Option<Timestamp>,
     /// What could not be written, in this pass or in one whose retry is not due yet.
     pub failures: Vec<Failure>,
 }

@@ -1,9 +1,15 @@
 //! `Available`: can anyone connect? And `Ready`: is it as the spec says, and what is the worst thing now?
 
+use std::time::Duration;
+
 use super::view::{View, trouble_words};
 use super::{Truth, Verdict, revision};
-use crate::stages::{Failure, FailureReason, Gate, ObservedShard, TroubleKind};
+use crate::stages::{CatalogOutcome, Failure, FailureReason, Gate, ObservedShard, TroubleKind, elapsed};
 use crate::words::{names, shards, thousands, three_figures};
+
+/// Shards go over to a new configuration within this time: kubelets bring it, shards load it, and after 30 s they flip without
+/// those that have not.
+const FLIP_PATIENCE: Duration = Duration::from_secs(45);
 
 /// The condition `Available`: page on it.
 pub(super) fn available(view: &View<'_>) -> Verdict {
@@ -53,7 +59,12 @@ pub(super) fn ready(view: &View<'_>, others: &[Verdict]) -> Verdict {
     let is = |kind: &str| others.iter().find(|verdict| verdict.kind == kind);
     if let Some(available) = is("Available") {
         match available.status {
-            Truth::False => return decide(Truth::False, available.reason, why_unavailable(view, available)),
+            Truth::False => {
+                let (reason, message) = cause(view)
+                    .filter(|_| available.reason == "NoShardReady")
+                    .unwrap_or_else(|| (available.reason, why_unavailable(view, available)));
+                return decide(Truth::False, reason, message);
+            }
             Truth::Unknown => return decide(Truth::Unknown, "Reconciling", available.message.clone()),
             Truth::True => {}
         }
@@ -66,10 +77,14 @@ pub(super) fn ready(view: &View<'_>, others: &[Verdict]) -> Verdict {
         return decide(Truth::False, progressing.reason, progressing.message.clone());
     }
     if is("CatalogValid").is_some_and(|verdict| verdict.status == Truth::False) {
-        let served = view.published().map_or_else(String::new, |hash| format!(", revision {}", revision(hash)));
+        let served = match (view.applied.published_generation, view.published()) {
+            (Some(generation), _) => format!("the catalog of generation {generation}"),
+            (None, Some(hash)) => format!("the last good catalog, revision {}", revision(hash)),
+            (None, None) => "the last good catalog".to_owned(),
+        };
         let serving = shards(view.serving().count() as u64);
         let verb = if view.serving().count() == 1 { "serves" } else { "serve" };
-        return decide(Truth::False, "CatalogInvalid", format!("{serving} {verb} the last good catalog{served}."));
+        return decide(Truth::False, "CatalogInvalid", format!("{serving} {verb} {served}."));
     }
     if let Some(message) = rolling_out(view) {
         return decide(Truth::False, "RollingOut", message);
@@ -102,6 +117,30 @@ pub(super) fn failure_words(failure: &Failure) -> String {
     format!("{}: {words}{stop}", failure.object)
 }
 
+/// What keeps the first shard from being created, when something does and it is not about pods: that says more than that no
+/// shard is there.
+fn cause(view: &View<'_>) -> Option<(&'static str, String)> {
+    if let Some(failure) = worst_failure(view) {
+        return Some((failure.reason.as_str(), failure_words(failure)));
+    }
+    match &view.observed.catalog {
+        CatalogOutcome::Refused { errors, .. } if view.published().is_none() => {
+            let first = errors.first().map(|error| format!(" {}.", error.trim_end_matches('.'))).unwrap_or_default();
+            Some(("CatalogInvalid", format!("There is no valid catalog to start shards with.{first}")))
+        }
+        CatalogOutcome::Refused { .. } | CatalogOutcome::NotLoaded | CatalogOutcome::Compiled(_) => None,
+    }
+}
+
+/// Whether the only thing to say against `Ready` is that shards are about to go over to a new configuration: they load it, and
+/// flip together a moment later. For so long the condition stays what it was, of the generation it was about; for `kubectl
+/// wait` that is no answer yet.
+pub(super) fn is_flipping(view: &View<'_>, ready: &Verdict) -> bool {
+    let is_recent = view.applied.published_since.is_some_and(|since| elapsed(since, view.now) < FLIP_PATIENCE);
+    let fails = view.serving().filter_map(|shard| shard.reported()).any(|report| !report.catalog_error.is_empty());
+    ready.reason == "RollingOut" && is_recent && view.outdated().next().is_none() && !fails
+}
+
 /// Connections that a shard takes beyond what it has.
 fn free(shard: &ObservedShard) -> u64 {
     shard.report.as_ref().map_or(0, |received| received.report.hard_cap.saturating_sub(received.report.load()))
@@ -116,9 +155,6 @@ fn why_unavailable(view: &View<'_>, available: &Verdict) -> String {
     }
     if let Some(failure) = worst_failure(view) {
         return failure_words(failure);
-    }
-    if available.reason == "NoShardReady" && view.observed.published.is_none() && !view.observed.has_configuration() {
-        return "There is no valid catalog to start shards with.".into();
     }
     let starting: Vec<_> = view.starting().map(|shard| shard.name.as_str()).collect();
     match (available.reason, starting.as_slice()) {

@@ -303,6 +303,39 @@ fn ready_waits_until_every_shard_serves_what_was_published() {
 }
 
 #[test]
+fn ready_does_not_flicker_while_shards_go_over_to_a_new_catalog() {
+    let before = Pass::of(Cluster::manual(3).with_ready(3)).status();
+    let flipping = |since: i64| {
+        let mut pass = Pass::of(Cluster::manual(3).with_ready(3)).after(&before);
+        pass.applied = Applied { published: Some("abcdef01".into()), published_since: Some(at(since)), ..Applied::default() };
+        let mut cluster = (*pass.cluster.observed.cluster).clone();
+        cluster.metadata.generation = Some(8);
+        pass.cluster.observed.cluster = cluster.into();
+        pass
+    };
+    let ready = |pass: &Pass| pass.status().conditions.into_iter().find(|condition| condition.type_ == "Ready").unwrap();
+    let kept = ready(&flipping(-40));
+    assert_eq!((kept.status.as_str(), kept.observed_generation), ("True", Some(7)), "and `kubectl wait` goes on waiting");
+    assert_eq!(ready(&flipping(-45)).reason, "RollingOut", "but not for ever");
+    let unloadable = flipping(0).cluster_shard(1, |shard| shard.report.as_mut().unwrap().report.catalog_error = "no".into());
+    assert_eq!(unloadable.condition("Ready"), "False RollingOut: tools-1: no.");
+    let mut unknown = flipping(0);
+    unknown.applied.published_since = None;
+    assert_eq!(ready(&unknown).reason, "RollingOut", "a new process does not know since when");
+    let mut other = flipping(0);
+    other.cluster.observed.template_hash = "another".into();
+    assert_eq!(ready(&other).reason, "RollingOut", "a template is rolled out, not flipped");
+}
+
+#[test]
+fn what_keeps_the_first_shard_from_being_created_is_the_reason_of_ready() {
+    let none = || Pass::of(Cluster::manual(1)).desired(1).after(&McpClusterStatus::default());
+    let conflict = none().failed(FailureReason::NameConflict, "ServiceAccount tools-shard", "it is not ours");
+    assert_eq!(conflict.condition("Ready"), "False NameConflict: ServiceAccount tools-shard: it is not ours.");
+    assert_eq!(conflict.condition("Available"), "False NoShardReady: No shard has started.");
+}
+
+#[test]
 fn a_broken_catalog_is_told_and_the_last_good_one_stays() {
     let errors =
         ["tools[create-ticket].http.body: {titel} is not in inputSchema", "source billing, line 41: duplicate tool refund"];
@@ -315,10 +348,19 @@ fn a_broken_catalog_is_told_and_the_last_good_one_stays() {
          source billing, line 41: duplicate tool refund. Revision 5f2c9d stays."
     );
     assert_eq!(pass.condition("Ready"), "False CatalogInvalid: 3 shards serve the last good catalog, revision 5f2c9d.");
+    let mut known = pass;
+    known.applied.published_generation = Some(6);
+    assert_eq!(known.condition("Ready"), "False CatalogInvalid: 3 shards serve the catalog of generation 6.");
+    let pass = known;
     assert_eq!(pass.status().catalog.unwrap().tools, 42, "what is served is counted");
     let mut never = Pass::of(Cluster::manual(1)).desired(1).catalog(refused);
     never.cluster.observed.published = None;
-    assert_eq!(never.condition("Ready"), "False NoShardReady: There is no valid catalog to start shards with.");
+    assert_eq!(
+        never.condition("Ready"),
+        "False CatalogInvalid: There is no valid catalog to start shards with. \
+         tools[create-ticket].http.body: {titel} is not in inputSchema."
+    );
+    assert_eq!(never.condition("Available"), "False NoShardReady: No shard has started.");
     assert!(never.condition("CatalogValid").ends_with("Nothing is served before it is correct."));
     let missing = Pass::of(Cluster::manual(1).with_ready(1)).catalog(CatalogOutcome::Refused {
         reason: CatalogRefusal::SecretMissing,

@@ -1,0 +1,70 @@
+//! Pods that others had their hands on: orphans are adopted, and labels of ours that were changed or removed are put back.
+
+use std::sync::Arc;
+
+use k8s_openapi::api::core::v1::Pod;
+use mcp_crds::McpCluster;
+
+use super::Context;
+use super::act::Hand;
+use super::objects::{adopted, news_of};
+use super::turn::Turn;
+use crate::apply::Writer;
+use crate::desired::{self, pod};
+use crate::error::Object;
+use crate::names;
+use crate::stages::PodRef;
+
+impl Context {
+    /// Takes in pods that belong here and do not say so: those that `--cascade=orphan` left, before others are created beside
+    /// them, and those that lost the labels by which they are watched.
+    pub(super) async fn take_in(&self, writer: &Writer, cluster: &Arc<McpCluster>, turn: &mut Turn) {
+        let (name, namespace) = (desired::name_of(cluster), desired::namespace_of(cluster));
+        for orphan in self.stores.pods.in_namespace(namespace).iter().filter(|pod| is_orphan(name, pod)) {
+            let object = Object::of::<Pod>(orphan.metadata.name.as_deref().unwrap_or_default());
+            if turn.attempt(self, cluster, &object, writer.adopt_pod(orphan, desired::owner(cluster))).await.is_some() {
+                tracing::info!(shard = %object.name, "adopted");
+                turn.tell(adopted(&object));
+            }
+        }
+        for stray in self.stores.take_strays(namespace, |pod| names::shard_index(name, pod).is_some()) {
+            let object = Object::of::<Pod>(&stray);
+            let labels = |live: &Pod| pod::foreign_labels(name, live);
+            match turn.attempt(self, cluster, &object, writer.bring_home(&stray, labels)).await {
+                Some(wrote) => turn.tell_all(news_of(&object, &wrote)),
+                None => self.stores.stray(namespace, &stray),
+            }
+        }
+    }
+}
+
+// === impl Hand ===
+
+impl Hand<'_> {
+    /// Puts back labels by which pods are found, counted and routed to.
+    pub(super) async fn mend(&mut self) {
+        let (name, namespace) = (desired::name_of(self.cluster), desired::namespace_of(self.cluster));
+        for live in self.context.stores.pods.in_namespace(namespace) {
+            if !desired::owned_by(&live.metadata, self.cluster) || live.metadata.deletion_timestamp.is_some() {
+                continue;
+            }
+            let labels = pod::foreign_labels(name, &live);
+            let (Some((first, _)), Some(uid)) = (labels.first(), live.metadata.uid.clone()) else { continue };
+            let pod = PodRef { name: live.metadata.name.clone().unwrap_or_default(), uid };
+            let object = Object::of::<Pod>(&pod.name);
+            let field = format!("metadata.labels.{first:?}");
+            let wrote = self.attempt(&object, self.writer.put_labels_back(&pod, &labels, field)).await;
+            self.turn.tell_all(wrote.and_then(|wrote| news_of(&object, &wrote)));
+        }
+    }
+}
+
+/// Whether a pod is a shard of this cluster that no controller owns.
+fn is_orphan(cluster: &str, pod: &Pod) -> bool {
+    let metadata = &pod.metadata;
+    let label = |key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
+    metadata.deletion_timestamp.is_none()
+        && label(names::LABEL_CLUSTER) == Some(cluster)
+        && metadata.name.as_deref().is_some_and(|name| names::shard_index(cluster, name).is_some())
+        && !metadata.owner_references.iter().flatten().any(|owner| owner.controller == Some(true))
+}
