@@ -43,6 +43,7 @@ struct Gauges {
     memory_limit: Gauge,
     memory_stage: Gauge,
     shed: Counter,
+    reports: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -103,6 +104,7 @@ impl Metrics {
             gauges.memory_stage.clone(),
         );
         registry.register("mcp_streams_shed", "Streams ended by the memory guard", gauges.shed.clone());
+        registry.register("mcp_load_reports", "Load reports given to the operator", gauges.reports.clone());
         Self { registry: Mutex::new(registry), requests, duration, rejected, gauges }
     }
 
@@ -128,6 +130,7 @@ impl Metrics {
         gauge(&gauges.memory_limit, guard.limit);
         gauge(&gauges.memory_stage, guard.stage as u64);
         raise(&gauges.shed, load.shed_total());
+        raise(&gauges.reports, shard.reports());
         for why in Refused::ALL {
             raise(&self.rejected.get_or_create(&ReasonLabel { reason: why.label() }), load.rejected_for(why));
         }

@@ -178,6 +178,11 @@ impl Shard {
         Reply { retry_after_ms: Some(delay), ..Reply::error(503, None, &error) }
     }
 
+    /// Load reports given since the start.
+    pub fn reports(&self) -> u64 {
+        self.reports.load(Relaxed)
+    }
+
     /// The number of the next load report.
     pub fn next_report(&self) -> u64 {
         self.reports.fetch_add(1, Relaxed) + 1

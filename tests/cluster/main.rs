@@ -15,7 +15,9 @@ mod broken;
 mod calls;
 mod catalog;
 mod life;
+mod lossless;
 mod manifest;
+mod placement;
 mod refusals;
 mod scaling;
 
@@ -101,6 +103,9 @@ fn tests() -> Vec<Test> {
         Shared AnyCluster: refusals::invalid_edits_are_refused_with_our_messages;
         Shared AnyCluster: refusals::kubectl_scale_is_refused_while_autoscaling;
         Shared AnyCluster: refusals::every_sample_is_accepted;
+        Own LocalCluster: lossless::nothing_is_lost_by_scale_in_deletion_eviction_and_rollout;
+        Own LocalCluster: placement::a_full_shard_is_fenced_while_another_has_room_and_comes_back;
+        Alone LocalCluster: lossless::nothing_is_lost_by_a_node_drain;
     }
 }
 

@@ -9,6 +9,7 @@
 //! cluster    an McpCluster under test: its status, its shards, its events
 //! reach      how a Service or a pod is reached from here
 //! mcp/       MCP clients of both eras, and streams that say how they ended
+//! endpoints  the endpoints of the client Service, watched without a gap
 //! traffic/   calls at a fixed rate and held streams: what was lost, counted on the client's side
 //! wait       waiting for a condition, with what was last seen
 //! failure    why a test failed
@@ -22,6 +23,7 @@ pub mod audit;
 pub mod cgroup;
 pub mod cluster;
 pub mod diagnose;
+pub mod endpoints;
 pub mod failure;
 pub mod mcp;
 pub mod metrics;
