@@ -13,7 +13,7 @@ use mcp_tests::cluster::{STARTS_WITHIN, has_condition, uid};
 use mcp_tests::mcp::{Era, Modern, Session, hold};
 use mcp_tests::run::read;
 use mcp_tests::wait::eventually;
-use mcp_tests::{Failure, Namespace, Outcome, audit, claim, claim_eq};
+use mcp_tests::{Failure, Namespace, Outcome, claim, claim_eq};
 use serde_json::json;
 
 use crate::manifest::small;
@@ -133,20 +133,4 @@ pub(crate) async fn deleting_a_cluster_leaves_no_object_behind(namespace: Namesp
         claim!(end.is_graceful(Era::Modern), "a stream of a deleted cluster ended as {end:?}");
     }
     Ok(())
-}
-
-pub(crate) async fn an_operator_at_rest_writes_nothing(namespace: Namespace) -> Outcome {
-    namespace.apply(&small("quiet", &json!({"replicas": 2})).to_string()).await?;
-    let cluster = namespace.cluster("quiet");
-    cluster.until_settled(2, STARTS_WITHIN).await?;
-    // Numbers may be written once a minute: rest is longer than that.
-    let rest = jiff::SignedDuration::from_secs(65);
-    eventually("65 seconds without a write of the operator", Duration::from_secs(200), || async {
-        let writes = audit::writes(namespace.run(), namespace.name(), "mcp-operator").await?;
-        let newest = writes.last().ok_or_else(|| Failure::new("the audit log shows no write of the operator at all"))?;
-        let age = jiff::Timestamp::now().duration_since(newest.time.parse()?);
-        claim!(age >= rest, "{} writes, the newest {age:.0?} ago: {newest:?}", writes.len());
-        Ok(())
-    })
-    .await
 }

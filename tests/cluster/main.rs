@@ -19,6 +19,9 @@ mod lossless;
 mod manifest;
 mod placement;
 mod refusals;
+mod removal;
+mod rest;
+mod roles;
 mod scaling;
 
 use std::process::ExitCode;
@@ -56,6 +59,8 @@ enum Group {
     /// One at a time, each with an operator of its own: these disturb nodes, the control plane, or what belongs to the whole
     /// cluster.
     Alone,
+    /// Over what all the others left in the audit log: skipped when not all of them ran.
+    Last,
 }
 
 type Body = Box<dyn FnOnce(Namespace) -> BoxFuture<'static, Outcome> + Send>;
@@ -87,7 +92,7 @@ fn tests() -> Vec<Test> {
         Shared AnyCluster: scaling::full_shards_answer_503_and_retry_after;
         Shared AnyCluster: scaling::full_of_connections_is_unavailable;
         Shared AnyCluster: life::deleting_a_cluster_leaves_no_object_behind;
-        Shared LocalCluster: life::an_operator_at_rest_writes_nothing;
+        Shared LocalCluster: rest::status_follows_load_at_the_promised_rate;
         Shared AnyCluster: catalog::a_change_reaches_every_shard_without_a_restart;
         Shared AnyCluster: life::a_deleted_shard_is_replaced_and_no_call_fails;
         Shared AnyCluster: scaling::kubectl_scale_is_honoured_in_manual_mode;
@@ -103,6 +108,13 @@ fn tests() -> Vec<Test> {
         Shared AnyCluster: refusals::invalid_edits_are_refused_with_our_messages;
         Shared AnyCluster: refusals::kubectl_scale_is_refused_while_autoscaling;
         Shared AnyCluster: refusals::every_sample_is_accepted;
+        Own LocalCluster: rest::an_operator_at_rest_writes_nothing;
+        Own AnyCluster: removal::a_namespace_ends_by_itself;
+        Own AnyCluster: removal::deleting_a_cluster_needs_no_operator;
+        Own AnyCluster: removal::shards_serve_without_an_operator_which_takes_over_later;
+        Own LocalCluster: roles::an_operator_of_one_namespace_leaves_others_alone;
+        Alone AnyCluster: removal::the_definition_may_go_and_come_back_under_a_running_operator;
+        Last LocalCluster: roles::every_right_was_used_and_no_request_was_denied;
         Own LocalCluster: lossless::nothing_is_lost_by_scale_in_deletion_eviction_and_rollout;
         Own LocalCluster: placement::a_full_shard_is_fenced_while_another_has_room_and_comes_back;
         Alone LocalCluster: lossless::nothing_is_lost_by_a_node_drain;
@@ -138,8 +150,9 @@ fn run(arguments: &Arguments) -> Result<ExitCode, String> {
     runtime.spawn(end_when_interrupted(run.clone()));
     let mut stopped = None;
     let mut failed = false;
-    for group in [Group::Shared, Group::Own, Group::Alone] {
-        let operated = if group == Group::Shared && !always_own { Operated::ClusterWide } else { Operated::ByItsOwn };
+    let is_whole = arguments.filter.is_none() && arguments.skip.is_empty() && !always_own;
+    for group in [Group::Shared, Group::Own, Group::Alone, Group::Last] {
+        let operated = group.operated(always_own);
         let of_group = |test: &Test| test.group == group && is_asked_for(arguments, test.name);
         let tests: Vec<_> = tests().into_iter().filter(of_group).collect();
         if tests.is_empty() {
@@ -149,7 +162,7 @@ fn run(arguments: &Arguments) -> Result<ExitCode, String> {
             stopped = runtime.block_on(operator::stop_cluster_wide(&run)).map_err(|why| why.to_string())?;
         }
         println!("\n{}", group.describe());
-        let trials = tests.into_iter().map(|test| trial(test, operated, &run, runtime.handle())).collect();
+        let trials = tests.into_iter().map(|test| trial(test, operated, is_whole, &run, runtime.handle())).collect();
         let mut arguments = arguments.clone();
         if group == Group::Alone {
             arguments.test_threads = Some(1);
@@ -180,24 +193,38 @@ impl Group {
             Self::Shared => "side by side, one operator for every namespace:",
             Self::Own => "side by side, an operator in each namespace:",
             Self::Alone => "one at a time, an operator in each namespace:",
+            Self::Last => "over what all of them left behind:",
+        }
+    }
+
+    /// Who works in the namespace of a test.
+    fn operated(self, always_own: bool) -> Operated {
+        match self {
+            Self::Shared if !always_own => Operated::ClusterWide,
+            Self::Shared | Self::Own | Self::Alone => Operated::ByItsOwn,
+            Self::Last => Operated::ByNobody,
         }
     }
 
     /// No test takes longer; one that would is stopped and explained like any other failure.
     fn ends_within(self) -> Duration {
         match self {
-            Self::Shared => Duration::from_mins(5),
-            Self::Own => Duration::from_mins(10),
+            Self::Shared | Self::Last => Duration::from_mins(5),
+            // One of them rests, for as long as it is asked to.
+            Self::Own => Duration::from_mins(10) + rest::longer(),
             Self::Alone => Duration::from_mins(15),
         }
     }
 }
 
-fn trial(test: Test, operated: Operated, run: &Arc<Run>, runtime: &Handle) -> Trial {
+fn trial(test: Test, operated: Operated, is_whole: bool, run: &Arc<Run>, runtime: &Handle) -> Trial {
     let (run, runtime) = (run.clone(), runtime.clone());
     Trial::ignorable_test(test.name, move || {
         if test.needs == Needs::LocalCluster && !run.target.is_local() {
             return Ok(Completion::ignored_with("needs local-cluster: looks at the machine under the cluster"));
+        }
+        if test.group == Group::Last && !is_whole {
+            return Ok(Completion::ignored_with("needs the whole suite: looks at what all tests together asked for"));
         }
         let outcome = runtime.block_on(Namespace::with(run, operated, test.group.ends_within(), test.body));
         outcome.map(|()| Completion::Completed).map_err(|why| Failed::from(why.to_string()))

@@ -14,6 +14,7 @@
 //! wait       waiting for a condition, with what was last seen
 //! failure    why a test failed
 //! diagnose   what a person wants to read then
+//! roles      what the operator's manifests let it do
 //! audit, cgroup, metrics, table      readers of what is not the Kubernetes API
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
@@ -30,6 +31,7 @@ pub mod metrics;
 pub mod namespace;
 pub mod operator;
 pub mod reach;
+pub mod roles;
 pub mod run;
 pub mod table;
 pub mod target;

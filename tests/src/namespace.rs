@@ -16,7 +16,7 @@ use crate::cluster::Cluster;
 use crate::diagnose::diagnose;
 use crate::failure::{Failure, Outcome, While as _};
 use crate::operator::Operator;
-use crate::run::Run;
+use crate::run::{self, Run};
 use crate::wait::eventually;
 use crate::{apply, claim};
 
@@ -27,6 +27,8 @@ pub enum Operated {
     ClusterWide,
     /// One that works here only, and lives here.
     ByItsOwn,
+    /// There is nothing to do.
+    ByNobody,
 }
 
 /// A namespace of one test.
@@ -67,7 +69,7 @@ impl Namespace {
     }
 
     async fn create(run: Arc<Run>) -> Outcome<Self> {
-        let name = run.unique("mcp-test");
+        let name = run.unique(run::NAMESPACE);
         let mut labels = run.labels();
         labels.insert("pod-security.kubernetes.io/enforce".to_owned(), "restricted".to_owned());
         let object = CoreNamespace {
@@ -84,6 +86,15 @@ impl Namespace {
         })
         .await?;
         Ok(namespace)
+    }
+
+    /// Another namespace of the same run, for a test that needs two. The test deletes it; what it leaves behind is removed with
+    /// the run.
+    ///
+    /// # Errors
+    /// What the API server says.
+    pub async fn beside(&self) -> Outcome<Self> {
+        Self::create(self.run.clone()).await
     }
 
     async fn delete(&self) -> Outcome {

@@ -17,8 +17,10 @@ use tokio::process::Command;
 use crate::failure::{Failure, Outcome, While as _};
 use crate::target::{Target, output};
 use crate::wait::eventually;
-use crate::{apply, claim, fail};
+use crate::{apply, audit, claim, fail};
 
+/// Namespaces are named for it.
+pub const NAMESPACE: &str = "mcp-test";
 /// Label of every namespace that a run makes; its value names the run.
 pub const RUN_LABEL: &str = "mcp-tests/run";
 /// Label with the machine of the run.
@@ -43,6 +45,8 @@ pub struct Run {
     pub target: Target,
     /// As whom: the administrator of the kubeconfig.
     pub client: Client,
+    /// How long the audit log was when this run began, where there is one.
+    pub audit_began: u64,
     id: String,
     machine: String,
     next: AtomicU32,
@@ -59,9 +63,7 @@ impl Run {
         client.apiserver_version().await.doing("asking the API server for its version")?;
         let definitions: Api<CustomResourceDefinition> = Api::all(client.clone());
         if definition == Definition::OfThisCheckout {
-            for document in apply::documents(&read("crds/mcpclusters.yaml")?)? {
-                apply::apply(&client, "", &document).await?;
-            }
+            apply_definition(&client).await?;
         }
         if definitions.get_opt("mcpclusters.mcpcluster.dev").await?.is_none() {
             fail!(
@@ -70,7 +72,8 @@ impl Run {
         }
         let machine = output(&mut Command::new("hostname")).await.unwrap_or_else(|_| "unknown".to_owned());
         let machine: String = machine.trim().chars().filter(char::is_ascii_alphanumeric).take(40).collect();
-        let run = Self { target, client, id: random_suffix(), machine, next: AtomicU32::new(0) };
+        let audit_began = audit::length(&target).await;
+        let run = Self { target, client, audit_began, id: random_suffix(), machine, next: AtomicU32::new(0) };
         run.sweep().await?;
         Ok(run)
     }
@@ -78,6 +81,11 @@ impl Run {
     /// A name that no other run and no other test of this run uses.
     pub fn unique(&self, stem: &str) -> String {
         format!("{stem}-{}-{}", self.id, self.next.fetch_add(1, Ordering::Relaxed))
+    }
+
+    /// What the name of every namespace of this run begins with.
+    pub fn prefix(&self) -> String {
+        format!("{NAMESPACE}-{}-", self.id)
     }
 
     /// What marks a namespace as this run's.
@@ -154,6 +162,17 @@ impl Run {
         }
         Ok(String::from_utf8_lossy(&output.stdout).into_owned())
     }
+}
+
+/// Applies the CustomResourceDefinition of this checkout.
+///
+/// # Errors
+/// What the API server says.
+pub async fn apply_definition(client: &Client) -> Outcome {
+    for document in apply::documents(&read("crds/mcpclusters.yaml")?)? {
+        apply::apply(client, "", &document).await?;
+    }
+    Ok(())
 }
 
 /// The root of the repository.

@@ -34,6 +34,25 @@ where
     Err(Failure::new(format!("within {within:?}, not seen: {what}. Last look: {last}")))
 }
 
+/// Looks again and again `during` that time, and ends with the first look that fails: for what must stay so.
+///
+/// # Errors
+/// Why a look failed, and how long it had been so.
+pub async fn throughout<F, Fut>(what: &str, during: Duration, mut look: F) -> Outcome
+where
+    F: FnMut() -> Fut,
+    Fut: Future<Output = Outcome>,
+{
+    let begun = Instant::now();
+    loop {
+        look().await.map_err(|why| Failure::new(format!("{what}: held for {:.0?} of {during:?}. {why}", begun.elapsed())))?;
+        if begun.elapsed() >= during {
+            return Ok(());
+        }
+        sleep(INTERVAL).await;
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -60,6 +79,22 @@ mod tests {
     fn what_never_comes_true_is_explained_by_the_last_look() {
         let seen: Outcome = paused(eventually("rain", Duration::from_millis(300), || async { Err(Failure::new("sunshine")) }));
         assert_eq!(seen.unwrap_err().to_string(), "within 300ms, not seen: rain. Last look: sunshine");
+    }
+
+    #[test]
+    fn what_must_stay_so_fails_with_the_first_look_that_differs() {
+        let mut looks = 0;
+        let mut look = |good: u32| {
+            looks += 1;
+            let holds = looks <= good;
+            async move {
+                claim!(holds, "rain");
+                Ok(())
+            }
+        };
+        assert_eq!(paused(throughout("sunshine", Duration::from_millis(300), || look(9))), Ok(()));
+        let seen = paused(throughout("sunshine", Duration::from_millis(300), || look(0)));
+        assert!(seen.unwrap_err().to_string().ends_with("of 300ms. rain"));
     }
 
     #[test]
