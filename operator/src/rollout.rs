@@ -3,14 +3,15 @@
 //! Deterministic, and safe to run again after a crash between any two of its actions: everything it must remember is on the
 //! pods. A shard that may hold work is drained before it is deleted; its deadline is `drain.timeout`.
 
+mod roll;
+
 use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
 
 use crate::stages::{
-    Decision, DeleteReason, DeleteStep, DrainReason, DrainStep, MAX_SURGE, Observed, ObservedShard, Plan, Rollout, ShardState,
-    elapsed,
+    Decision, DeleteReason, DeleteStep, DrainReason, DrainStep, Observed, ObservedShard, Plan, Rollout, ShardState, elapsed,
 };
 
 /// A drained shard lives at least this long after its drain began: endpoints lag, and until they follow new connections
@@ -18,7 +19,6 @@ use crate::stages::{
 const DRAIN_SETTLES: Duration = Duration::from_secs(10);
 /// A pod that was told to end hears of it within this time, unless its kubelet is not there to tell it.
 const KUBELET_ACTS_WITHIN: Duration = Duration::from_secs(15);
-const SURGE: usize = MAX_SURGE as usize;
 
 /// What to do with the pods of a cluster.
 pub fn plan(observed: &Observed, decision: &Decision, now: Timestamp) -> Plan {
@@ -80,6 +80,10 @@ impl<'a> View<'a> {
         usize::try_from(self.decision.desired).unwrap_or(usize::MAX)
     }
 
+    fn surge(&self) -> usize {
+        usize::try_from(self.observed.surge(self.decision.desired)).unwrap_or(usize::MAX)
+    }
+
     fn progress(&self) -> Rollout {
         let updated = || self.active().filter(|shard| !self.is_outdated(shard));
         Rollout {
@@ -92,14 +96,23 @@ impl<'a> View<'a> {
     /// Load came back: undo drains before paying for a new shard. What a drain has left most of comes first.
     fn cancel_or_create(&self, plan: &mut Plan) {
         let missing = usize::try_from(self.decision.create).unwrap_or(usize::MAX);
+        let reinstated = self.reinstated();
+        let missing = missing.saturating_sub(reinstated.len());
         let mut drains: Vec<_> = self
             .in_state(|state| state == ShardState::Draining)
-            .filter(|shard| shard.ready && shard.terminating.is_none() && !self.is_outdated(shard))
             .filter(|shard| shard.draining.is_some_and(|mark| mark.reason == Some(DrainReason::ScaleIn)))
+            .filter(|shard| self.can_stay(shard))
             .collect();
         drains.sort_by_key(|shard| (std::cmp::Reverse(streams(shard)), shard.index));
-        plan.cancel = drains.iter().take(missing).map(|shard| shard.pod()).collect();
-        plan.create = self.free_indexes(self.creatable(missing - plan.cancel.len()));
+        drains.truncate(missing);
+        let missing = missing - drains.len();
+        plan.cancel = reinstated.iter().chain(&drains).map(|shard| shard.pod()).collect();
+        plan.create = self.free_indexes(self.creatable(missing));
+    }
+
+    /// Whether a drain can be taken back.
+    fn can_stay(&self, shard: &ObservedShard) -> bool {
+        shard.ready && shard.terminating.is_none() && !self.is_outdated(shard)
     }
 
     /// How many of the missing shards may be created. Lost shards stay until others took their place, so when every new one
@@ -109,7 +122,7 @@ impl<'a> View<'a> {
             return 0;
         }
         let lost = self.in_state(|state| state == ShardState::Lost).filter(|shard| shard.terminating.is_none()).count();
-        let most = self.desired().saturating_mul(2).saturating_add(SURGE);
+        let most = self.desired().saturating_mul(2).saturating_add(self.surge());
         missing.min(most.saturating_sub(lost + self.active().count()))
     }
 
@@ -209,30 +222,6 @@ impl<'a> View<'a> {
                 let reason = DrainReason::Eviction;
                 plan.drain.push(DrainStep { pod: shard.pod(), reason, started: self.now, marked: true });
             }
-        }
-    }
-
-    /// Replaces outdated shards: surge one, drain one. It stops by itself while a new shard does not serve.
-    fn roll(&self, plan: &mut Plan) {
-        let (working, idle): (Vec<_>, Vec<_>) =
-            self.active().filter(|shard| self.is_outdated(shard)).partition(|shard| shard.may_hold_work());
-        for shard in idle {
-            self.take_away(plan, shard, DrainReason::Rollout);
-        }
-        let Some(first) = working.iter().min_by_key(|shard| (self.serves(shard), streams(shard), shard.index)) else { return };
-        let is_draining = self
-            .in_state(|state| state == ShardState::Draining)
-            .filter(|shard| shard.terminating.is_none())
-            .any(|shard| shard.draining.is_some_and(|mark| mark.reason == Some(DrainReason::Rollout)));
-        let updated_serve = self.active().filter(|shard| !self.is_outdated(shard)).all(|shard| self.serves(shard));
-        if is_draining || !updated_serve || self.decision.create > 0 || !plan.delete.is_empty() {
-            return;
-        }
-        let staying = self.active().filter(|shard| plan.drain.iter().all(|step| step.pod.uid != shard.uid)).count();
-        if staying <= self.desired() {
-            plan.create = self.free_indexes(if self.observed.has_configuration() { SURGE } else { 0 });
-        } else if !self.serves(first) || self.serving() > self.desired() {
-            self.take_away(plan, first, DrainReason::Rollout);
         }
     }
 

@@ -9,10 +9,7 @@ use mcp_crds::McpCluster;
 use super::{metadata, name_of};
 use crate::names;
 
-/// Of how many active shards one may be evicted at a time.
-const SHARDS_PER_EVICTION: u32 = 10;
-
-/// The budget for this many active shards: 10 %, but always one, may go at a time.
+/// The budget for this many active shards: what `disruption.maxUnavailable` leaves of them.
 pub fn disruption_budget(cluster: &McpCluster, active: u32) -> PodDisruptionBudget {
     let name = name_of(cluster);
     let mut selector = names::shard_selector(name);
@@ -20,8 +17,9 @@ pub fn disruption_budget(cluster: &McpCluster, active: u32) -> PodDisruptionBudg
     PodDisruptionBudget {
         metadata: metadata(cluster, names::disruption_budget(name)),
         spec: Some(PodDisruptionBudgetSpec {
-            min_available: Some(IntOrString::Int(i32::try_from(min_available(active)).unwrap_or(i32::MAX))),
+            min_available: Some(IntOrString::Int(i32::try_from(min_available(cluster, active)).unwrap_or(i32::MAX))),
             selector: Some(LabelSelector { match_labels: Some(selector), ..LabelSelector::default() }),
+            // A shard that does not serve protects nobody, and would hang the drain of its node for ever.
             unhealthy_pod_eviction_policy: Some("AlwaysAllow".to_owned()),
             ..PodDisruptionBudgetSpec::default()
         }),
@@ -29,18 +27,58 @@ pub fn disruption_budget(cluster: &McpCluster, active: u32) -> PodDisruptionBudg
     }
 }
 
-fn min_available(active: u32) -> u32 {
-    active.saturating_sub((active / SHARDS_PER_EVICTION).max(1))
+/// One may always go: of a lone shard as much as of three hundred.
+fn min_available(cluster: &McpCluster, active: u32) -> u32 {
+    let written = cluster.spec.disruption.as_ref().and_then(|disruption| disruption.max_unavailable.clone());
+    active.saturating_sub(written.unwrap_or_default().rounded_down(active))
 }
 
 #[cfg(test)]
 mod tests {
+    use mcp_crds::cluster::Disruption;
+    use mcp_crds::portion::Portion;
+
+    use super::super::samples;
     use super::*;
+
+    fn min(max_unavailable: Option<Portion>, active: u32) -> u32 {
+        let mut cluster = samples::quickstart();
+        cluster.spec.disruption = max_unavailable.map(|portion| Disruption { max_unavailable: Some(portion) });
+        match disruption_budget(&cluster, active).spec.unwrap().min_available {
+            Some(IntOrString::Int(min)) => u32::try_from(min).unwrap(),
+            other => panic!("{other:?} is no integer"),
+        }
+    }
 
     #[test]
     fn one_shard_may_always_go_and_never_more_than_a_tenth() {
-        for (active, min) in [(0, 0), (1, 0), (2, 1), (10, 9), (19, 18), (20, 18), (300, 270)] {
-            assert_eq!(min_available(active), min, "{active}");
+        for (active, expected) in [(0, 0), (1, 0), (2, 1), (10, 9), (19, 18), (20, 18), (300, 270)] {
+            assert_eq!(min(None, active), expected, "{active}");
         }
+    }
+
+    #[test]
+    fn as_many_may_go_as_the_spec_says_and_one_if_that_is_none() {
+        let percent = |text: &str| Some(Portion::Percent(text.into()));
+        for (portion, active, expected) in [
+            (Some(Portion::Count(3)), 10, 7),
+            (Some(Portion::Count(3)), 3, 0),
+            (Some(Portion::Count(3)), 1, 0),
+            (percent("25%"), 10, 8),
+            (percent("25%"), 3, 2),
+            (percent("100%"), 10, 0),
+            (percent("1%"), 10, 9),
+        ] {
+            assert_eq!(min(portion.clone(), active), expected, "{portion:?} of {active}");
+        }
+    }
+
+    #[test]
+    fn it_counts_what_stays_and_lets_the_broken_go() {
+        let spec = disruption_budget(&samples::quickstart(), 3).spec.unwrap();
+        let selector = spec.selector.unwrap().match_labels.unwrap();
+        assert_eq!(selector[names::LABEL_STATE], names::STATE_ACTIVE);
+        assert_eq!(spec.unhealthy_pod_eviction_policy.as_deref(), Some("AlwaysAllow"));
+        assert_eq!(spec.max_unavailable, None, "the disruption controller would ask for `spec.replicas`");
     }
 }

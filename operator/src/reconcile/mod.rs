@@ -10,6 +10,8 @@ mod tick;
 mod turn;
 
 #[cfg(test)]
+mod simulation;
+#[cfg(test)]
 mod tests;
 
 use std::sync::Arc;

@@ -196,9 +196,9 @@ fn load_that_comes_back_cancels_the_drain_with_most_left_before_a_shard_is_creat
 }
 
 #[test]
-fn only_a_scale_in_is_cancelled_and_only_of_a_current_ready_shard() {
+fn no_other_drain_is_cancelled_and_only_of_a_current_ready_shard() {
     for change in [
-        (|shard| shard.drain(DrainReason::Rollout, at(-20))) as fn(&mut ObservedShard),
+        (|shard| shard.drain(DrainReason::Recycle, at(-20))) as fn(&mut ObservedShard),
         |shard| shard.drain(DrainReason::Eviction, at(-20)),
         |shard| {
             shard.drain(DrainReason::ScaleIn, at(-20));
@@ -311,7 +311,7 @@ fn a_shard_deleted_by_someone_else_is_replaced_under_another_name_and_left_alone
 }
 
 #[test]
-fn a_changed_template_surges_one_then_drains_one_and_never_two_at_once() {
+fn of_few_shards_a_changed_template_replaces_one_at_a_time() {
     let cluster = Cluster::manual(3).with_ready(3).each(outdate);
     let plan = run(&cluster, &size(3, 3));
     assert_eq!((plan.create.as_slice(), plan.drain.len(), plan.delete.len()), (&[3][..], 0, 0));
@@ -332,6 +332,71 @@ fn a_changed_template_surges_one_then_drains_one_and_never_two_at_once() {
 
     let draining = surged.shard(1, |shard| shard.drain(DrainReason::Rollout, at(-20)));
     assert!(run(&draining, &size(3, 3)).is_empty(), "one drain at a time");
+}
+
+fn with_surge(cluster: Cluster, surge: i32) -> Cluster {
+    let max_surge = Some(mcp_crds::portion::Portion::Count(surge));
+    cluster.spec(|spec| spec.rollout = Some(mcp_crds::cluster::Rollout { max_surge }))
+}
+
+#[test]
+fn as_many_are_replaced_at_a_time_as_the_surge_allows_and_pods_never_exceed_it() {
+    let cluster = with_surge(Cluster::manual(5).with_ready(5).each(outdate), 3);
+    assert_eq!(run(&cluster, &size(5, 5)).create, [5, 6, 7]);
+    let two_serve = cluster.with_ready(2).with_pending(1);
+    let plan = run(&two_serve, &size(5, 5));
+    assert_eq!(drained(&plan), [("tools-0", DrainReason::Rollout), ("tools-1", DrainReason::Rollout)]);
+    assert!(plan.create.is_empty(), "what drains is still there");
+    let all_serve = two_serve.shard(7, |shard| *shard = crate::stages::fixture::ready(7));
+    assert_eq!(run(&all_serve, &size(5, 5)).drain.len(), 3);
+    let draining = all_serve.each(|shard| {
+        if shard.index < 2 {
+            shard.drain(DrainReason::Rollout, at(-5));
+        }
+    });
+    assert_eq!(drained(&run(&draining, &size(5, 5))), [("tools-2", DrainReason::Rollout)], "three at a time");
+    let one_is_gone = draining.shard(0, |shard| shard.terminating = Some(at(0))).shard(2, |shard| shard.load(5, 0));
+    let next_too = one_is_gone.shard(7, |shard| shard.ready = false).shard(7, |shard| shard.ready_changed = Some(at(-1)));
+    let plan = run(&next_too, &size(5, 5));
+    assert_eq!((drained(&plan).len(), plan.create.len()), (0, 0), "a new one fails for a moment");
+}
+
+#[test]
+fn a_rollout_makes_no_more_shards_than_are_left_to_replace() {
+    let cluster = with_surge(Cluster::manual(5).with_ready(5).shard(4, outdate), 3);
+    assert_eq!(run(&cluster, &size(5, 5)).create, [5]);
+}
+
+#[test]
+fn an_old_shard_that_is_not_heard_still_serves_and_goes_first() {
+    let cluster = Cluster::manual(3).with_ready(4).each(outdate).shard(3, |shard| shard.template_hash = None);
+    let mut cluster = cluster.each(|shard| shard.report.as_mut().unwrap().at = at(-60));
+    cluster.observed.shards[3] = crate::stages::fixture::ready(3);
+    let cluster = cluster.shard(1, |shard| shard.report.as_mut().unwrap().at = at(0));
+    assert_eq!(drained(&run(&cluster, &size(3, 3))), [("tools-0", DrainReason::Rollout)]);
+    let mute = cluster.shard(3, |shard| shard.report = None);
+    assert!(run(&mute, &size(3, 3)).is_empty(), "a new one that is not heard takes no place");
+}
+
+#[test]
+fn a_template_that_crashes_somewhere_is_rolled_out_no_further() {
+    let crashes = |shard: &mut ObservedShard| {
+        shard.container = Container::Waiting { reason: "CrashLoopBackOff".into(), message: String::new() };
+    };
+    let cluster = with_surge(Cluster::manual(5).with_ready(5).each(outdate), 2).with_ready(1).with_pending(1);
+    assert_eq!(run(&cluster, &size(5, 5)).drain.len(), 1);
+    assert!(run(&cluster.shard(6, crashes), &size(5, 5)).is_empty());
+}
+
+#[test]
+fn a_template_taken_back_keeps_what_has_not_drained_yet() {
+    let cluster = Cluster::manual(3).with_ready(4).shard(3, outdate).shard(0, |shard| shard.drain(DrainReason::Rollout, at(-5)));
+    let plan = run(&cluster, &size(3, 3));
+    assert_eq!((plan.cancel, plan.create.len(), plan.drain.len()), (vec![pod(&cluster, 0)], 0, 0));
+    let back = cluster.clone().shard(0, |shard| *shard = crate::stages::fixture::ready(0));
+    assert_eq!(drained(&run(&back, &size(3, 3))), [("tools-3", DrainReason::Rollout)]);
+    let no_place = cluster.shard(3, |shard| shard.template_hash = Some(crate::stages::fixture::TEMPLATE.into()));
+    assert!(run(&no_place, &size(3, 3)).cancel.is_empty());
 }
 
 #[test]

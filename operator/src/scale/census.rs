@@ -7,7 +7,7 @@ use mcp_crds::load::LoadReport;
 
 use super::history::History;
 use super::policy::Policy;
-use crate::stages::{Census, DrainReason, MAX_SURGE, Observed, ObservedShard, ShardState, elapsed};
+use crate::stages::{Census, DrainReason, Observed, ObservedShard, ShardState, elapsed};
 
 /// Memory that stays this long without load is leaked, and the shard is poisoned.
 const POISONED_AFTER: std::time::Duration = std::time::Duration::from_mins(10);
@@ -105,7 +105,7 @@ impl<'a> Members<'a> {
             .collect();
         let mut members = Self { all };
         members.mark_recycled(history);
-        members.mark_surge(policy, history);
+        members.mark_surge(observed, policy, history);
         members
     }
 
@@ -126,14 +126,14 @@ impl<'a> Members<'a> {
     }
 
     /// During a rollout, active shards beyond the size, the newest of the current template, are its surge.
-    fn mark_surge(&mut self, policy: &Policy, history: &History) {
+    fn mark_surge(&mut self, observed: &Observed, policy: &Policy, history: &History) {
         if !self.all.iter().any(|m| m.state.is_active() && m.is_outdated) {
             return;
         }
         let active = self.active().count();
         let size = policy.fixed().or(history.desired.map(|desired| policy.bound(desired)));
-        let size = size.and_then(|size| usize::try_from(size).ok()).unwrap_or(active);
-        let surge = active.saturating_sub(size).min(MAX_SURGE as usize);
+        let whole = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
+        let surge = size.map_or(0, |size| active.saturating_sub(whole(size)).min(whole(observed.surge(size))));
         let mut newest: Vec<_> =
             self.all.iter_mut().filter(|m| m.state.is_active() && m.role == Role::Regular && !m.is_outdated).collect();
         newest.sort_by_key(|m| std::cmp::Reverse((m.shard.created, m.shard.index)));

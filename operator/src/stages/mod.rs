@@ -4,6 +4,7 @@
 
 #[cfg(test)]
 pub(crate) mod fixture;
+mod rolling;
 mod shard;
 #[cfg(test)]
 mod tests;
@@ -17,11 +18,9 @@ use jiff::Timestamp;
 use mcp_crds::McpCluster;
 use mcp_crds::cluster::{LastScale, SourceStatus};
 
+pub use rolling::{New, Rolling};
 pub use shard::*;
 pub use urgency::*;
-
-/// Pods a rollout may have beyond the desired ones.
-pub const MAX_SURGE: u32 = 1;
 
 /// Everything one pass knows about a cluster.
 #[derive(Clone, Debug)]

@@ -37,6 +37,8 @@ pub struct ObservedShard {
     pub phase_message: Option<String>,
     /// Condition Ready.
     pub ready: bool,
+    /// Why it is not, in the kubelet's words (`ContainersNotReady: containers with unready status: [server]`).
+    pub unready: Option<String>,
     /// When `ready` last changed.
     pub ready_changed: Option<Timestamp>,
     /// When the pod was created.
@@ -220,6 +222,13 @@ impl Termination {
     pub fn is_oom_kill(&self) -> bool {
         self.reason == "OOMKilled"
     }
+
+    fn trouble(&self) -> Trouble {
+        if self.is_oom_kill() {
+            return Trouble { kind: TroubleKind::OomKilled, words: "OOMKilled".to_owned() };
+        }
+        Trouble { kind: TroubleKind::CrashLooping, words: format!("{} (exit code {})", self.reason, self.exit_code) }
+    }
 }
 
 impl Container {
@@ -264,6 +273,9 @@ impl ObservedShard {
                 status.and_then(|s| s.message.as_deref()).unwrap_or_default(),
             ),
             ready: ready.is_some_and(|condition| condition.status == "True"),
+            unready: ready.filter(|condition| condition.status != "True").and_then(|condition| {
+                words(condition.reason.as_deref().unwrap_or_default(), condition.message.as_deref().unwrap_or_default())
+            }),
             ready_changed: ready.and_then(|condition| condition.last_transition_time.as_ref()).map(|time| time.0),
             created: pod.metadata.creation_timestamp.as_ref().map(|time| time.0),
             terminating: pod.metadata.deletion_timestamp.as_ref().map(|time| time.0),
@@ -365,17 +377,22 @@ impl ObservedShard {
                 }
                 _ => {}
             },
-            Container::Terminated(end) if end.is_oom_kill() => return trouble(TroubleKind::OomKilled, "OOMKilled".to_owned()),
-            Container::Terminated(end) => {
-                return trouble(TroubleKind::CrashLooping, format!("{} (exit code {})", end.reason, end.exit_code));
+            Container::Terminated(end) => return Some(end.trouble()),
+            // Between two crashes nothing is better than during one.
+            Container::Running { started } => {
+                let is_back = started.zip(self.ready_changed).is_some_and(|(started, changed)| changed > started);
+                if let Some(end) = ended.filter(|_| !is_back) {
+                    return Some(end.trouble());
+                }
             }
-            Container::Unknown | Container::Running { .. } => {}
+            Container::Unknown => {}
         }
         if let Some(words) = &self.unschedulable {
             return trouble(TroubleKind::Unschedulable, words.clone());
         }
         let waited = self.created.is_some_and(|created| elapsed(created, now) > START_DEADLINE);
-        (waited || self.was_ready()).then(|| Trouble { kind: TroubleKind::NotReady, words: "not Ready".to_owned() })
+        let words = || self.unready.clone().unwrap_or_else(|| "not Ready".to_owned());
+        (waited || self.was_ready()).then(|| Trouble { kind: TroubleKind::NotReady, words: words() })
     }
 
     /// Whether there is no hope that the shard is back in a moment: not Ready for long; or not Ready, and what used to report

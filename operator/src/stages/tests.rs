@@ -209,3 +209,33 @@ fn why_kubernetes_takes_a_pod_away_is_read_from_its_condition() {
     assert_eq!(disruption("False", "EvictionByEvictionAPI"), None);
     assert_eq!(running(true, 8, 3).disruption, None);
 }
+
+#[test]
+fn between_two_crashes_a_shard_is_in_trouble_and_not_after_it_was_ready_again() {
+    let ended = |mut shard: ObservedShard, reason: &str| {
+        shard.last_termination = Some(Termination { reason: reason.into(), exit_code: 1, ..Termination::default() });
+        shard
+    };
+    let trouble = |shard: &ObservedShard| shard.trouble(at(120)).map(|trouble| (trouble.kind, trouble.words));
+    let crashed = ended(running(false, 1, 100), "Error");
+    assert_eq!(trouble(&crashed), Some((TroubleKind::CrashLooping, "Error (exit code 1)".into())));
+    let killed = ended(running(false, 1, 100), "OOMKilled");
+    assert_eq!(trouble(&killed), Some((TroubleKind::OomKilled, "OOMKilled".into())));
+    let back = ended(running(false, 110, 100), "Error");
+    assert_eq!(trouble(&back).map(|(kind, _)| kind), Some(TroubleKind::NotReady));
+}
+
+#[test]
+fn a_shard_that_does_not_become_ready_says_so_in_the_kubelets_words() {
+    let status = json!({
+        "phase": "Running",
+        "conditions": [{"type": "Ready", "status": "False", "lastTransitionTime": at(1),
+            "reason": "ContainersNotReady", "message": "containers with unready status: [server]"}],
+        "containerStatuses": [{"name": "server", "image": "", "imageID": "", "ready": false, "restartCount": 0,
+            "state": {"running": {"startedAt": at(3)}}}],
+    });
+    let shard = ObservedShard::from_pod("tools", &pod(&status)).unwrap();
+    assert_eq!(shard.trouble(at(60)), None, "it starts");
+    let words = "ContainersNotReady: containers with unready status: [server]";
+    assert_eq!(shard.trouble(at(700)), Some(Trouble { kind: TroubleKind::NotReady, words: words.into() }));
+}

@@ -24,9 +24,9 @@ pub(super) fn progressing(view: &View<'_>) -> Verdict {
     let outdated: Vec<_> = view.outdated().collect();
     let rolls = |shard: &&ObservedShard| is_draining_for(shard, DrainReason::Rollout);
     if !outdated.is_empty() || view.draining().any(|shard| rolls(&shard)) {
-        let failing = view.worst_trouble(starting.iter().copied().filter(|shard| !view.observed.is_outdated(shard)));
-        if let Some((shard, trouble)) = failing {
-            return decide(Truth::False, "RolloutFrozen", trouble_words(shard, &trouble));
+        let rolling = view.observed.rolling(view.now);
+        if let Some((shard, trouble)) = rolling.frozen_by(view.decision.desired) {
+            return decide(Truth::False, "RolloutFrozen", trouble_words(shard, trouble));
         }
         let left = names(outdated.iter().map(|shard| shard.name.as_str()));
         let message =
