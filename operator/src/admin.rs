@@ -30,16 +30,22 @@ pub struct Health {
     born: Instant,
     last_round: AtomicU64,
     synced: AtomicBool,
+    stands: AtomicBool,
 }
 
 impl Default for Health {
     fn default() -> Self {
-        Self { born: Instant::now(), last_round: AtomicU64::new(0), synced: AtomicBool::new(false) }
+        Self {
+            born: Instant::now(),
+            last_round: AtomicU64::new(0),
+            synced: AtomicBool::new(false),
+            stands: AtomicBool::new(false),
+        }
     }
 }
 
 impl Health {
-    /// The loop came round.
+    /// The loop came round: over the shards in a leader, to the lease in one that waits.
     pub fn beat(&self) {
         self.last_round.store(self.age().as_secs(), Ordering::Relaxed);
     }
@@ -49,14 +55,26 @@ impl Health {
         self.synced.store(true, Ordering::Relaxed);
     }
 
+    /// The lease can be read and written, or none is needed.
+    pub fn set_candidate(&self) {
+        self.stands.store(true, Ordering::Relaxed);
+    }
+
     /// Whether the loop still comes round.
     pub fn live(&self) -> bool {
         self.age().saturating_sub(Duration::from_secs(self.last_round.load(Ordering::Relaxed))) < HANGS_AFTER
     }
 
-    /// Whether McpClusters are being reconciled.
-    pub fn ready(&self) -> bool {
-        self.synced.load(Ordering::Relaxed)
+    /// Whether this process can lead, now or when its turn comes: one that waits for its turn is Ready, or no newer one would
+    /// ever replace the leader. What is missing otherwise.
+    pub fn ready(&self) -> Result<(), &'static str> {
+        if !self.synced.load(Ordering::Relaxed) {
+            return Err("the first lists are not complete");
+        }
+        if !self.stands.load(Ordering::Relaxed) {
+            return Err("the lease could not be read yet: see the log");
+        }
+        Ok(())
     }
 
     fn age(&self) -> Duration {
@@ -114,9 +132,11 @@ fn answer(method: &Method, path: &str, health: &Health, metrics: &Metrics) -> Re
     const OPEN_METRICS: &str = "application/openmetrics-text; version=1.0.0; charset=utf-8";
     let (status, kind, body) = match (method, path) {
         (&Method::GET, "/livez") if health.live() => (StatusCode::OK, TEXT, "ok\n".to_owned()),
-        (&Method::GET, "/livez") => (StatusCode::SERVICE_UNAVAILABLE, TEXT, "the loop over all shards hangs\n".to_owned()),
-        (&Method::GET, "/readyz") if health.ready() => (StatusCode::OK, TEXT, "ok\n".to_owned()),
-        (&Method::GET, "/readyz") => (StatusCode::SERVICE_UNAVAILABLE, TEXT, "the first lists are not complete\n".to_owned()),
+        (&Method::GET, "/livez") => (StatusCode::SERVICE_UNAVAILABLE, TEXT, "the loop hangs\n".to_owned()),
+        (&Method::GET, "/readyz") => match health.ready() {
+            Ok(()) => (StatusCode::OK, TEXT, "ok\n".to_owned()),
+            Err(missing) => (StatusCode::SERVICE_UNAVAILABLE, TEXT, format!("{missing}\n")),
+        },
         (&Method::GET, "/metrics") => (StatusCode::OK, OPEN_METRICS, metrics.render()),
         (_, "/livez" | "/readyz" | "/metrics") => (StatusCode::METHOD_NOT_ALLOWED, TEXT, "only GET\n".to_owned()),
         _ => (StatusCode::NOT_FOUND, TEXT, "there are /livez, /readyz and /metrics\n".to_owned()),
@@ -136,10 +156,12 @@ mod tests {
     }
 
     #[tokio::test(start_paused = true)]
-    async fn it_is_ready_after_the_first_lists_and_live_while_the_loop_comes_round() {
+    async fn it_is_ready_when_it_could_lead_and_live_while_the_loop_comes_round() {
         let health = Health::default();
         assert_eq!(status("/readyz", &health), StatusCode::SERVICE_UNAVAILABLE);
         health.set_synced();
+        assert_eq!(status("/readyz", &health), StatusCode::SERVICE_UNAVAILABLE);
+        health.set_candidate();
         assert_eq!(status("/readyz", &health), StatusCode::OK);
 
         tokio::time::advance(HANGS_AFTER / 2).await;

@@ -5,11 +5,13 @@
 
 use std::time::Duration;
 
+use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::time::{Instant, sleep, timeout_at};
 
 use crate::error::{Error, Object, Result, Step};
+use crate::leader::{Closed, Fence};
 
 /// For one request with its retries: well under the time a pass may take, and under a lease of 15 s.
 const DEADLINE: Duration = Duration::from_secs(10);
@@ -20,11 +22,24 @@ const FIRST_PAUSE: Duration = Duration::from_millis(200);
 /// To establish a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
-/// A client from the named kubeconfig, or from what the environment offers.
+/// A client from the named kubeconfig, or from what the environment offers. Whatever is written with it passes the fence first.
 ///
 /// # Errors
 /// When no configuration is found, or the one found cannot be used.
-pub async fn connect(config: &crate::config::Config) -> Result<Client> {
+pub async fn connect(config: &crate::config::Config, fence: &Fence) -> Result<Client> {
+    let builder = ClientBuilder::try_from(find(config).await?).map_err(|e| Error::Connect(e.into()))?;
+    Ok(builder.with_layer(fence).build())
+}
+
+/// A client for the lease alone, with connections of its own: it is what opens the fence, and no other request delays it.
+///
+/// # Errors
+/// As [`connect`].
+pub async fn connect_for_lease(config: &crate::config::Config) -> Result<Client> {
+    Client::try_from(find(config).await?).map_err(|e| Error::Connect(e.into()))
+}
+
+async fn find(config: &crate::config::Config) -> Result<Config> {
     let mut kube = match &config.kubeconfig {
         Some(file) => {
             let kubeconfig = Kubeconfig::read_from(file).map_err(|e| Error::Connect(e.into()))?;
@@ -36,14 +51,14 @@ pub async fn connect(config: &crate::config::Config) -> Result<Client> {
     };
     kube.connect_timeout = Some(CONNECT_TIMEOUT);
     kube.default_retry = false;
-    Client::try_from(kube).map_err(|e| Error::Connect(e.into()))
+    Ok(kube)
 }
 
 /// Sends a request until it is answered, at most three times and at most ten seconds. Every request of ours may be sent
-/// twice: names are fixed, patches and deletes name the uid they mean.
+/// twice: names are fixed, patches and deletes name the uid they mean. A write ends with the lease, if that is earlier.
 ///
 /// # Errors
-/// The API server's last answer, or that there was none in time.
+/// The API server's last answer, or that there was none in time, or that the lease is not ours.
 pub async fn patiently<T, F>(step: Step, object: Object, mut request: impl FnMut() -> F) -> Result<T>
 where
     F: Future<Output = kube::Result<T>>,
@@ -57,6 +72,7 @@ where
         };
         match answer {
             Ok(value) => return Ok(value),
+            Err(kube::Error::Service(error)) if error.is::<Closed>() => return Err(Error::Fenced { step, object }),
             Err(source) if tries < TRIES && passes(&source) && Instant::now() + pause < deadline => {
                 tracing::debug!(%step, %object, error = %source, "trying again");
                 sleep(pause).await;

@@ -11,6 +11,9 @@ use tracing_subscriber::EnvFilter;
 /// Shards are asked for their load this often, and may be asked at most this often and at least this often.
 const SCRAPE_INTERVALS: std::ops::RangeInclusive<Duration> = Duration::from_secs(1)..=Duration::from_mins(1);
 
+/// Longest name of an object.
+const LONGEST_NAME: usize = 253;
+
 /// Settings of `mcp-operator run`, as written.
 #[derive(Clone, Debug, Args)]
 pub struct Settings {
@@ -58,9 +61,28 @@ pub struct Settings {
     #[arg(long, env = "MCP_OPERATOR_KUBECONFIG", value_name = "FILE", help_heading = "Operator")]
     pub kubeconfig: Option<PathBuf>,
 
-    /// The namespace this operator runs in: the only one a shard's NetworkPolicy lets reach its control port.
+    /// The namespace this operator runs in: its lease is there, and it is the only one a shard's NetworkPolicy lets reach its
+    /// control port.
     #[arg(long, env = "MCP_OPERATOR_NAMESPACE", value_name = "NAME", default_value = "mcp-system", help_heading = "Operator")]
     pub operator_namespace: String,
+
+    /// Whether to wait for a lease before anything is written: of several operators one works, and another goes on within 20 s
+    /// when it dies. `false` only where no other operator runs on the same namespaces.
+    #[arg(
+        long,
+        env = "MCP_OPERATOR_LEADER_ELECT",
+        value_name = "BOOL",
+        default_value = "true",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "Operator"
+    )]
+    pub leader_elect: String,
+
+    /// Name of that lease. Operators with different scopes in one namespace need different ones.
+    #[arg(long, env = "MCP_OPERATOR_LEASE_NAME", value_name = "NAME", default_value = "mcp-operator", help_heading = "Operator")]
+    pub lease_name: String,
 
     /// DNS domain of the Kubernetes cluster: shards accept requests to the names of their Services in it.
     #[arg(
@@ -72,7 +94,7 @@ pub struct Settings {
     )]
     pub cluster_domain: String,
 
-    /// Name of this process in the events it writes: the pod's name.
+    /// Name of this process in the events it writes and in the lease it holds: the pod's name.
     #[arg(long, env = "MCP_OPERATOR_IDENTITY", value_name = "NAME", default_value = "mcp-operator", help_heading = "Operator")]
     pub identity: String,
 }
@@ -96,9 +118,11 @@ pub struct Config {
     pub kubeconfig: Option<PathBuf>,
     /// The operator's own namespace.
     pub operator_namespace: String,
+    /// The lease to hold before anything is written; none without election.
+    pub lease: Option<String>,
     /// DNS domain of the Kubernetes cluster.
     pub cluster_domain: String,
-    /// Name of this process in events.
+    /// Name of this process in events and in the lease.
     pub identity: String,
 }
 
@@ -137,6 +161,7 @@ impl Config {
         if !is_dns_label(&settings.operator_namespace) {
             complain("operator-namespace", "MCP_OPERATOR_NAMESPACE", not_a_namespace(&settings.operator_namespace));
         }
+        let lease = lease(settings, &mut complain);
         if !settings.cluster_domain.split('.').all(is_dns_label) {
             complain(
                 "cluster-domain",
@@ -208,9 +233,27 @@ impl Config {
             log_filter: settings.log_level.clone(),
             kubeconfig: settings.kubeconfig.clone(),
             operator_namespace: settings.operator_namespace.clone(),
+            lease,
             cluster_domain: settings.cluster_domain.clone(),
             identity: settings.identity.clone(),
         })
+    }
+}
+
+/// The lease to hold; none when no election is wanted.
+fn lease(settings: &Settings, complain: &mut impl FnMut(&str, &str, String)) -> Option<String> {
+    let name = &settings.lease_name;
+    if name.len() > LONGEST_NAME || !name.split('.').all(is_dns_label) {
+        let problem = format!("{name:?} is not the name of a lease, for example 'mcp-operator'");
+        complain("lease-name", "MCP_OPERATOR_LEASE_NAME", problem);
+    }
+    match settings.leader_elect.as_str() {
+        "true" => Some(name.clone()),
+        "false" => None,
+        other => {
+            complain("leader-elect", "MCP_OPERATOR_LEADER_ELECT", format!("{other:?} must be 'true' or 'false'"));
+            None
+        }
     }
 }
 
@@ -251,6 +294,18 @@ mod tests {
     }
 
     #[test]
+    fn only_a_process_that_is_told_so_works_without_a_lease() {
+        for (flags, lease) in [
+            (&[][..], Some("mcp-operator")),
+            (&["--leader-elect"], Some("mcp-operator")),
+            (&["--leader-elect", "--lease-name=other"], Some("other")),
+            (&["--leader-elect=false"], None),
+        ] {
+            assert_eq!(parse(flags).unwrap().lease.as_deref(), lease, "{flags:?}");
+        }
+    }
+
+    #[test]
     fn namespaces_are_sorted_and_counted_once() {
         let config = parse(&["--namespaces", "b, a,b", "--namespace", "c,"]).unwrap();
         assert_eq!(config.scope, Scope::Namespaces(vec!["a".into(), "b".into(), "c".into()]));
@@ -266,12 +321,22 @@ mod tests {
             "--log-format=xml",
             "--log-level=a=b=c",
             "--operator-namespace=-x",
+            "--leader-elect=maybe",
+            "--lease-name=A_b",
         ])
         .unwrap_err();
-        assert_eq!(problems.0.len(), 7, "{problems}");
-        for (problem, part) in
-            problems.0.iter().zip(["\"Upper\"", "\"-x\"", "\"two words\"", "\"1d\"", "\"9090\"", "\"xml\"", "\"a=b=c\""])
-        {
+        assert_eq!(problems.0.len(), 9, "{problems}");
+        for (problem, part) in problems.0.iter().zip([
+            "\"Upper\"",
+            "\"-x\"",
+            "\"A_b\"",
+            "\"maybe\"",
+            "\"two words\"",
+            "\"1d\"",
+            "\"9090\"",
+            "\"xml\"",
+            "\"a=b=c\"",
+        ]) {
             assert!(problem.contains(part) && problem.contains("MCP_OPERATOR_"), "{problem}");
         }
     }

@@ -1,4 +1,6 @@
 //! Keeps the passes coming: watches wake them, scrapes wake them, failures bring them back; until a signal says stop.
+//!
+//! Watches run from the start, passes and scrapes only while this process leads.
 
 use std::sync::Arc;
 use std::time::Duration;
@@ -22,21 +24,27 @@ use crate::client;
 use crate::config::{Config, Scope};
 use crate::error::{Error, Result};
 use crate::events::Events;
+use crate::leader::{Candidate, Fence, Gate};
 use crate::memory::Memories;
 use crate::metrics::Metrics;
-use crate::observe::{Scraper, Wake, watch};
+use crate::observe::{Scraper, Stores, Wake, watch};
 use crate::reconcile::{Context, reconcile, retry};
 use crate::shards::Shards;
 
+/// While something is waited for, the admin port is told this often that nothing hangs.
+const BEAT: Duration = Duration::from_secs(10);
 /// Passes under way at one time, in one scope.
 const CONCURRENCY: u16 = 16;
 /// For passes under way when the process is told to stop.
 const FAREWELL: Duration = Duration::from_secs(15);
 
+/// To give the lease back.
+const HANDOVER: Duration = Duration::from_secs(5);
+
 /// Runs until SIGTERM or SIGINT.
 ///
 /// # Errors
-/// When the API server cannot be configured, the admin port cannot be opened, or a loop ended that must not.
+/// When the API server cannot be configured, the admin port cannot be opened, a loop ended that must not, or the lease was lost.
 pub async fn run(config: Config) -> Result<()> {
     // kube and its TLS find the provider by themselves, unless two are linked in.
     let _ = rustls::crypto::ring::default_provider().install_default();
@@ -44,10 +52,13 @@ pub async fn run(config: Config) -> Result<()> {
     let stop = CancellationToken::new();
     let (health, metrics) = (Arc::new(Health::default()), Arc::new(Metrics::default()));
     let listener = admin::listen(config.listen).await?;
-    let client = client::connect(&config).await?;
+    let (gate, fence) = Gate::new();
+    let fence = if config.lease.is_some() { fence } else { Fence::none() };
+    let client = client::connect(&config, &fence).await?;
     tracing::info!(
         version = env!("CARGO_PKG_VERSION"),
         scope = ?config.scope,
+        lease = config.lease,
         listen = %config.listen,
         server_image = %config.server_image,
         "started"
@@ -60,36 +71,126 @@ pub async fn run(config: Config) -> Result<()> {
         Scope::Cluster => vec![None],
         Scope::Namespaces(names) => names.iter().map(|name| Some(name.clone())).collect(),
     };
-    let budget = Arc::new(Budget::default());
+    let shared =
+        Shared { config: config.clone(), client, fence: fence.clone(), metrics: metrics.clone(), budget: Arc::default() };
     let mut passes = JoinSet::new();
-    let mut stores = vec![];
+    let (mut stores, turn) = (vec![], Turn::default());
     for namespace in scopes {
-        let realm = Realm::start(&config, &client, &metrics, &budget, namespace.as_deref(), &mut tasks);
+        let realm = Realm::start(&shared, namespace.as_deref(), &mut tasks);
         stores.push(realm.context.stores.clone());
-        tasks.spawn(scrape(realm.context.clone(), realm.wakes, health.clone()));
-        passes.spawn(pass_over(realm.context, realm.woken, stop.clone()));
+        tasks.spawn(scrape(realm.context.clone(), realm.wakes, health.clone(), turn.clone()));
+        passes.spawn(pass_over(realm.context, realm.woken, turn.clone(), stop.clone()));
     }
-    let synced = health.clone();
-    tasks.spawn(async move {
-        for store in stores {
-            store.listed().await;
-        }
-        tracing::info!("the first lists are complete");
-        synced.set_synced();
-        std::future::pending().await
-    });
+    let retire = CancellationToken::new();
+    let mut election = std::pin::pin!(elect(&config, gate, health.clone(), metrics, stores.clone(), retire.clone()));
+    tasks.spawn(take_over(stores, fence, health, turn));
 
     let ended = tokio::select! {
         () = told_to_stop() => Ok(()),
         Some(ended) = tasks.join_next() => Err(ended.unwrap_or(Error::Ended("a task"))),
         Some(_) = passes.join_next() => Err(Error::Ended("the passes")),
+        // Another leads, or may lead: nothing is left to do well.
+        lost = &mut election => return lost.and(Err(Error::Ended("the election"))),
     };
     stop.cancel();
+    // The lease is renewed until the passes under way are done, and given back after that.
     let farewell = async { while passes.join_next().await.is_some() {} };
-    if tokio::time::timeout(FAREWELL, farewell).await.is_err() {
-        tracing::warn!("passes were cut short: the next process repeats them");
+    tokio::select! {
+        done = tokio::time::timeout(FAREWELL, farewell) => if done.is_err() {
+            tracing::warn!("passes were cut short: the next process repeats them");
+        },
+        lost = &mut election => return lost.and(ended),
     }
-    ended
+    passes.shutdown().await;
+    tasks.shutdown().await;
+    retire.cancel();
+    match tokio::time::timeout(HANDOVER, election).await {
+        Ok(retired) => ended.and(retired),
+        Err(_) => ended,
+    }
+}
+
+/// Stands for election as soon as this process could lead, until it retires or loses.
+async fn elect(
+    config: &Config,
+    gate: Gate,
+    health: Arc<Health>,
+    metrics: Arc<Metrics>,
+    stores: Vec<Arc<Stores>>,
+    retire: CancellationToken,
+) -> Result<()> {
+    let Some(lease) = &config.lease else {
+        metrics.leader.set(1);
+        health.set_candidate();
+        retire.cancelled().await;
+        return Ok(());
+    };
+    let client = client::connect_for_lease(config).await?;
+    let candidate = Candidate::new(client, (&config.operator_namespace, lease), &config.identity, gate, health.clone(), metrics)?;
+    for store in stores {
+        if retire.run_until_cancelled(while_beating(&health, store.listed())).await.is_none() {
+            return Ok(());
+        }
+    }
+    candidate.run(retire).await
+}
+
+/// Starts the work when it is this process's turn. What the leader before it wrote last may not have come by the watches yet,
+/// and a watch may have been interrupted for a while: everything is listed once more first.
+async fn take_over(stores: Vec<Arc<Stores>>, fence: Fence, health: Arc<Health>, turn: Turn) -> Error {
+    for store in &stores {
+        store.listed().await;
+    }
+    tracing::info!("the first lists are complete");
+    health.set_synced();
+    fence.opened().await;
+    for store in &stores {
+        while_beating(&health, store.list_again()).await;
+    }
+    tracing::info!("taking over");
+    turn.begin();
+    std::future::pending().await
+}
+
+/// Waits for something that the API server may delay for as long as it is away, which is no hang of ours.
+async fn while_beating<T>(health: &Health, wait: impl Future<Output = T>) -> T {
+    let mut wait = std::pin::pin!(wait);
+    loop {
+        match tokio::time::timeout(BEAT, &mut wait).await {
+            Ok(done) => return done,
+            Err(_) => health.beat(),
+        }
+    }
+}
+
+/// Whether it is this process's turn to work. It never ends but with the process.
+#[derive(Clone, Debug)]
+struct Turn(Arc<tokio::sync::watch::Sender<bool>>);
+
+impl Default for Turn {
+    fn default() -> Self {
+        Self(Arc::new(tokio::sync::watch::Sender::new(false)))
+    }
+}
+
+impl Turn {
+    fn begin(&self) {
+        self.0.send_replace(true);
+    }
+
+    async fn begun(&self) {
+        // The sender lives in `self`, so the wait cannot fail.
+        let _ = self.0.subscribe().wait_for(|begun| *begun).await;
+    }
+}
+
+/// What all scopes share.
+struct Shared {
+    config: Arc<Config>,
+    client: Client,
+    fence: Fence,
+    metrics: Arc<Metrics>,
+    budget: Arc<Budget>,
 }
 
 /// One scope: a namespace, or all.
@@ -100,14 +201,8 @@ struct Realm {
 }
 
 impl Realm {
-    fn start(
-        config: &Arc<Config>,
-        client: &Client,
-        metrics: &Arc<Metrics>,
-        budget: &Arc<Budget>,
-        namespace: Option<&str>,
-        tasks: &mut JoinSet<Error>,
-    ) -> Self {
+    fn start(shared: &Shared, namespace: Option<&str>, tasks: &mut JoinSet<Error>) -> Self {
+        let Shared { config, client, fence, metrics, budget } = shared;
         let (wakes, woken) = unbounded();
         let stores = watch(client, namespace, &wakes, tasks);
         let context = Arc::new(Context {
@@ -118,7 +213,7 @@ impl Realm {
             metrics: metrics.clone(),
             budget: budget.clone(),
             events: Events::new(client.clone(), &config.identity),
-            shards: Shards::default(),
+            shards: Shards::behind(fence.clone()),
             random: SystemRandom::new(),
         });
         Self { context, wakes, woken }
@@ -126,14 +221,21 @@ impl Realm {
 }
 
 /// Passes over whichever cluster is woken, each cluster one at a time, until told to stop; then finishes those under way.
-async fn pass_over(context: Arc<Context>, woken: UnboundedReceiver<Wake>, stop: CancellationToken) {
-    // Before every list is complete, what is missing cannot be told from what is not known.
-    tokio::select! {
-        () = context.stores.listed() => {}
-        () = stop.cancelled() => return,
+async fn pass_over(context: Arc<Context>, mut woken: UnboundedReceiver<Wake>, turn: Turn, stop: CancellationToken) {
+    // Before our turn wakes lead to nothing; kept, they would fill the memory of a process that waits for weeks.
+    let mut begun = std::pin::pin!(turn.begun());
+    loop {
+        tokio::select! {
+            biased;
+            () = stop.cancelled() => return,
+            () = &mut begun => break,
+            wake = woken.next() => if wake.is_none() { return },
+        }
     }
     let (store, waking) = (context.stores.clusters.clone(), context.clone());
-    let queue = woken
+    let all: Vec<_> = store.state().iter().map(|cluster| Wake::Cluster(ObjectRef::from_obj(&**cluster))).collect();
+    let queue = futures::stream::iter(all)
+        .chain(woken)
         .flat_map(move |wake| futures::stream::iter(requests(&waking, wake)))
         .take_until(stop.cancelled_owned())
         .map(Ok::<_, std::convert::Infallible>);
@@ -177,8 +279,8 @@ fn requests(context: &Context, wake: Wake) -> Vec<ReconcileRequest<McpCluster>> 
 }
 
 /// Asks every shard for its load again and again, and wakes the clusters for which something follows from the answers.
-async fn scrape(context: Arc<Context>, wakes: UnboundedSender<Wake>, health: Arc<Health>) -> Error {
-    context.stores.listed().await;
+async fn scrape(context: Arc<Context>, wakes: UnboundedSender<Wake>, health: Arc<Health>, turn: Turn) -> Error {
+    turn.begun().await;
     let scraper = Scraper::new(context.shards.clone(), context.metrics.clone());
     let mut ticks = interval(context.config.scrape_interval);
     ticks.set_missed_tick_behavior(MissedTickBehavior::Delay);

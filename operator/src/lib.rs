@@ -27,6 +27,7 @@ pub mod events;
 mod fake_api;
 pub mod flip;
 pub mod keys;
+pub mod leader;
 pub mod memory;
 pub mod metrics;
 pub mod names;

@@ -63,6 +63,8 @@ type ExactGauge = Gauge<f64, AtomicU64>;
 #[derive(Debug)]
 pub struct Metrics {
     registry: Registry,
+    /// Whether this process leads.
+    pub leader: Gauge,
     /// Passes over an McpCluster, by outcome.
     pub passes: Family<Outcome, Counter>,
     /// How long a pass takes.
@@ -91,6 +93,7 @@ impl Default for Metrics {
     fn default() -> Self {
         let mut registry = Registry::default();
         let metrics = Self {
+            leader: Gauge::default(),
             passes: Family::default(),
             pass_seconds: Histogram::new(SECONDS),
             writes: Family::default(),
@@ -105,6 +108,7 @@ impl Default for Metrics {
             registry: Registry::default(),
         };
         let own = registry.sub_registry_with_prefix("mcp_operator");
+        own.register("leader", "1 while this process leads, 0 while it waits", metrics.leader.clone());
         own.register("passes", "Passes over an McpCluster, by outcome", metrics.passes.clone());
         own.register_with_unit("pass", "Time of a pass over an McpCluster", Unit::Seconds, metrics.pass_seconds.clone());
         own.register("writes", "Writes sent to the API server", metrics.writes.clone());

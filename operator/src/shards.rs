@@ -15,6 +15,8 @@ use mcp_crds::load::{DrainRequest, LoadReport, LoadRequest};
 use mcp_crds::shard::CONTROL_PORT;
 use ring::rand::{SecureRandom, SystemRandom};
 
+use crate::leader::{Closed, Fence};
+
 /// For one call, from connect to the last byte: a shard that needs longer does not answer this time.
 const CALL_TIMEOUT: Duration = Duration::from_secs(1);
 /// A report has about 300 bytes; room for a hundred times that.
@@ -50,6 +52,9 @@ pub enum CallError {
     /// The request could not be signed.
     #[error("cannot sign")]
     Sign(#[source] InvalidKey),
+    /// Only who holds the lease may ask and order: the answer to a question tells a shard which configuration to serve.
+    #[error(transparent)]
+    Fenced(#[from] Closed),
     /// The keys hold none to sign with, or the system has no random bytes.
     #[error("nothing to sign with")]
     Unsigned,
@@ -64,6 +69,7 @@ impl CallError {
             Self::Status { status, .. } if *status == StatusCode::UNAUTHORIZED => "Unauthorized",
             Self::Status { .. } => "Status",
             Self::Malformed(_) => "Malformed",
+            Self::Fenced(_) => "Fenced",
             Self::Sign(_) | Self::Unsigned => "Unsigned",
         }
     }
@@ -75,15 +81,24 @@ pub struct Shards {
     client: Client<HttpConnector, Full<Bytes>>,
     port: u16,
     random: SystemRandom,
+    fence: Fence,
 }
 
 impl Default for Shards {
+    /// A client without a fence.
     fn default() -> Self {
-        Self::on_port(CONTROL_PORT)
+        Self::behind(Fence::none())
     }
 }
 
+// === impl Shards ===
+
 impl Shards {
+    /// A client that calls while the fence is open.
+    pub fn behind(fence: Fence) -> Self {
+        Self { fence, ..Self::on_port(CONTROL_PORT) }
+    }
+
     /// A client of shards that listen on another port: for tests.
     pub fn on_port(port: u16) -> Self {
         let mut connector = HttpConnector::new();
@@ -94,7 +109,7 @@ impl Shards {
             .pool_timer(TokioTimer::new())
             .pool_max_idle_per_host(1)
             .build(connector);
-        Self { client, port, random: SystemRandom::new() }
+        Self { client, port, random: SystemRandom::new(), fence: Fence::none() }
     }
 
     /// Asks for the load.
@@ -133,7 +148,7 @@ impl Shards {
         now: Timestamp,
     ) -> Result<Bytes, CallError> {
         let request = self.request(address, path, keys, request, now)?;
-        match tokio::time::timeout(CALL_TIMEOUT, self.answer(request)).await {
+        match self.fence.guard(tokio::time::timeout(CALL_TIMEOUT, self.answer(request))).await? {
             Ok(answer) => answer,
             Err(_) => Err(CallError::Timeout),
         }

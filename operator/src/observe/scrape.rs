@@ -83,7 +83,9 @@ impl Scraper {
 fn log(target: &Target, error: &CallError) {
     let chain = crate::telemetry::chain(error);
     match error {
-        CallError::Timeout | CallError::Connect(_) => tracing::debug!(shard = %target.name, error = %chain, "no load report"),
+        CallError::Timeout | CallError::Connect(_) | CallError::Fenced(_) => {
+            tracing::debug!(shard = %target.name, error = %chain, "no load report");
+        }
         CallError::Status { .. } | CallError::Malformed(_) | CallError::Sign(_) | CallError::Unsigned => {
             tracing::warn!(shard = %target.name, error = %chain, "no load report");
         }
