@@ -14,6 +14,9 @@
 mod broken;
 mod calls;
 mod catalog;
+mod conditions;
+mod foreign;
+mod keys;
 mod life;
 mod lossless;
 mod manifest;
@@ -89,6 +92,15 @@ fn tests() -> Vec<Test> {
         Shared AnyCluster: scaling::streams_over_target_scale_out_and_their_end_scales_in_through_a_drain;
         Shared AnyCluster: scaling::memory_over_target_scales_out;
         Shared AnyCluster: catalog::a_broken_catalog_is_refused_and_new_shards_serve_the_last_good_one;
+        Shared AnyCluster: conditions::what_load_asks_for_and_does_not_get_is_told;
+        Shared AnyCluster: conditions::shards_that_crash_or_keep_silent_are_told_apart;
+        Shared AnyCluster: conditions::what_is_not_allowed_is_told_in_the_words_of_who_forbids_it;
+        Shared AnyCluster: conditions::a_catalog_that_cannot_be_served_says_why;
+        Shared AnyCluster: conditions::conditions_move_when_something_did_and_not_in_between;
+        Shared AnyCluster: foreign::what_others_change_or_delete_is_put_back;
+        Shared AnyCluster: foreign::a_name_of_somebody_else_is_left_alone_until_it_is_free;
+        Shared AnyCluster: foreign::another_controller_is_not_fought_for_ever;
+        Shared AnyCluster: foreign::what_an_orphaning_deletion_left_is_adopted;
         Shared AnyCluster: scaling::full_shards_answer_503_and_retry_after;
         Shared AnyCluster: scaling::full_of_connections_is_unavailable;
         Shared AnyCluster: life::deleting_a_cluster_leaves_no_object_behind;

@@ -11,6 +11,7 @@
 //! mcp/       MCP clients of both eras, and streams that say how they ended
 //! endpoints  the endpoints of the client Service, watched without a gap
 //! traffic/   calls at a fixed rate and held streams: what was lost, counted on the client's side
+//! record     every status that is written, and what must hold of each and of each pair
 //! wait       waiting for a condition, with what was last seen
 //! failure    why a test failed
 //! diagnose   what a person wants to read then
@@ -31,6 +32,7 @@ pub mod metrics;
 pub mod namespace;
 pub mod operator;
 pub mod reach;
+pub mod record;
 pub mod roles;
 pub mod run;
 pub mod table;

@@ -77,10 +77,11 @@ impl Contests {
         self.with(object, |contest| contest.told = Some(told));
     }
 
-    /// What to tell about an object over which there is a fight: from the fourth time until it has been left in peace.
+    /// What to tell about an object over which there is a fight: from the fourth time until it has been left in peace for
+    /// twice as long as the last pause.
     pub fn fight(&self, object: &str, now: Timestamp) -> Option<Told> {
         self.with(object, |contest| {
-            let is_recent = contest.last.is_some_and(|last| elapsed(last, now) < QUIET);
+            let is_recent = contest.last.is_some_and(|last| elapsed(last, now) < pause(contest.times) * 2);
             contest.told.clone().filter(|_| is_recent && contest.times > AT_ONCE)
         })
     }
@@ -125,8 +126,8 @@ mod tests {
         }
         assert!(contests.may_put_back("Service tools", at(20)));
         assert_eq!(contests.fight("Service tools", at(20)), Some(told.clone()));
-        assert_eq!(contests.fight("Service tools", at(619)), Some(told));
-        assert_eq!(contests.fight("Service tools", at(620)), None);
+        assert_eq!(contests.fight("Service tools", at(59)), Some(told), "a pause of 20 s comes next");
+        assert_eq!(contests.fight("Service tools", at(60)), None);
     }
 
     #[test]
