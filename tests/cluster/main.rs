@@ -16,7 +16,6 @@ mod calls;
 mod catalog;
 mod conditions;
 mod foreign;
-mod keys;
 mod life;
 mod lossless;
 mod manifest;
