@@ -120,7 +120,8 @@ impl Watcher {
             .and_then(|ring| self.shard.sessions.replace_keys(ring).map_err(|error| error.to_string()));
         match replaced {
             Ok(()) => {
-                info!(sealing = self.shard.sessions.ring().sealing, "keys are loaded");
+                let ring = self.shard.sessions.ring();
+                info!(sealing = ring.sealing, session_keys = ring.session.len(), "keys are loaded");
                 self.keys = Some(bytes);
             }
             Err(error) => {

@@ -16,6 +16,7 @@ mod calls;
 mod catalog;
 mod conditions;
 mod foreign;
+mod keys;
 mod life;
 mod lossless;
 mod manifest;
@@ -126,6 +127,7 @@ fn tests() -> Vec<Test> {
         Own LocalCluster: roles::an_operator_of_one_namespace_leaves_others_alone;
         Alone AnyCluster: removal::the_definition_may_go_and_come_back_under_a_running_operator;
         Last LocalCluster: roles::every_right_was_used_and_no_request_was_denied;
+        Own AnyCluster: keys::keys_rotate_once_and_no_session_is_refused_before_its_end;
         Own LocalCluster: lossless::nothing_is_lost_by_scale_in_deletion_eviction_and_rollout;
         Own LocalCluster: placement::a_full_shard_is_fenced_while_another_has_room_and_comes_back;
         Alone LocalCluster: lossless::nothing_is_lost_by_a_node_drain;

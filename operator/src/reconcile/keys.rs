@@ -1,5 +1,6 @@
 //! The keys of a cluster: generated once, read back by name, put back when they are deleted, and rotated when a person asks.
 
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -20,7 +21,7 @@ use crate::events::News;
 use crate::keys::{self, Asked, InvalidAnnotation, Keys, Record, Step, Told, Voice};
 use crate::metrics::Cluster;
 use crate::names;
-use crate::stages::{CatalogOutcome, Observed, elapsed};
+use crate::stages::{CatalogOutcome, Observed, Received, elapsed};
 
 /// How often the Secret is looked at: somebody may have deleted it.
 pub(super) const KEYS_INTERVAL: Duration = Duration::from_mins(1);
@@ -169,7 +170,7 @@ impl Context {
     fn judge_keys(&self, cluster: &McpCluster, observed: &Observed, now: Timestamp) -> Option<Verdict> {
         let keys = self.known_keys(cluster)?;
         let voices = keys::voices(observed, now);
-        let asked = asked(cluster, is_served(observed, &voices));
+        let asked = asked(cluster, self.is_served(cluster, observed, &voices));
         let step = keys::rotate(&keys, &asked, &voices, now);
         let told = match asked_at(cluster) {
             Err(invalid) => Some(keys::invalid(&invalid)),
@@ -182,6 +183,17 @@ impl Context {
         };
         let told = told.filter(|told| self.remember(cluster, |memory| memory.rotation.is_news(told, now)));
         Some(Verdict { step, asked, told })
+    }
+
+    /// Whether every shard is known to serve what the resource says now: it said so after that was published.
+    fn is_served(&self, cluster: &McpCluster, observed: &Observed, voices: &[Voice<'_>]) -> bool {
+        let CatalogOutcome::Compiled(counts) = &observed.catalog else { return false };
+        let since = self.remember(cluster, |memory| memory.catalog.published_since);
+        let says_so =
+            |received: &Received| received.report.catalog_hash == counts.hash && since.is_none_or(|since| received.at > since);
+        let serving = observed.shards.iter().filter(|shard| shard.report.as_ref().is_some_and(says_so));
+        let serving: BTreeSet<_> = serving.map(|shard| shard.name.as_str()).collect();
+        observed.published.as_ref() == Some(&counts.hash) && voices.iter().all(|voice| serving.contains(voice.shard))
     }
 
     fn known_keys(&self, cluster: &McpCluster) -> Option<Keys> {
@@ -223,13 +235,6 @@ fn asked(cluster: &McpCluster, served: bool) -> Asked {
 fn asked_at(cluster: &McpCluster) -> Result<Option<Timestamp>, InvalidAnnotation> {
     let annotations = cluster.metadata.annotations.as_ref();
     keys::asked_at(annotations.and_then(|all| all.get(names::ANNOTATION_ROTATE_KEYS)).map(String::as_str))
-}
-
-/// Whether every shard is known to serve what the resource says now.
-fn is_served(observed: &Observed, voices: &[Voice<'_>]) -> bool {
-    let CatalogOutcome::Compiled(counts) = &observed.catalog else { return false };
-    let serves = |voice: &Voice<'_>| voice.says.is_some_and(|report| report.catalog_hash == counts.hash);
-    observed.published.as_ref() == Some(&counts.hash) && voices.iter().all(serves)
 }
 
 /// Whether `kubectl delete --cascade=orphan` left it: it has our labels and no owner.

@@ -8,7 +8,7 @@ use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use arc_swap::ArcSwap;
-use mcp_crds::control::{KeyRing, hex};
+use mcp_crds::control::{Key, KeyRing, hex};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 pub use token::{Claims, Incarnation, MAX_TOKEN_BYTES, SessionKey, TokenError};
@@ -44,8 +44,8 @@ pub enum KeysError {
     /// The ring does not hold the key it is to seal with.
     #[error("the ring has no session key {0:?} to seal with")]
     NoSealingKey(String),
-    /// The id is not eight hexadecimal digits.
-    #[error("key id {0:?} is not eight hexadecimal digits")]
+    /// The id is not eight hexadecimal digits: a token could not name it.
+    #[error("key id {0:?} is not eight lower-case hexadecimal digits")]
     Id(String),
 }
 
@@ -64,7 +64,9 @@ impl Sessions {
         self.incarnation
     }
 
-    /// Takes a new ring; sessions sealed with a key it no longer holds end.
+    /// Takes a new ring, whole: session keys and control keys change at one moment. Sessions sealed with a key it no longer
+    /// holds end; requests that were opened or verified before go on. Nonces count on, whichever key seals: a key that comes
+    /// back never meets one twice.
     ///
     /// # Errors
     /// When the ring cannot be used; the old one stays.
@@ -151,13 +153,13 @@ impl Sessions {
 
 impl Keys {
     fn new(incarnation: Incarnation, ring: KeyRing) -> Result<Self, KeysError> {
-        let key = ring
-            .session
-            .iter()
-            .find(|key| key.id == ring.sealing)
-            .ok_or_else(|| KeysError::NoSealingKey(ring.sealing.clone()))?;
-        let id = token::key_id(&key.id).ok_or_else(|| KeysError::Id(key.id.clone()))?;
-        let sealer = Sealer::new(id, incarnation, &key.bytes()?);
+        let named =
+            |key: &Key| token::key_id(&key.id).filter(|id| hex(id) == key.id).ok_or_else(|| KeysError::Id(key.id.clone()));
+        let key = ring.sealing_key().ok_or_else(|| KeysError::NoSealingKey(ring.sealing.clone()))?;
+        let sealer = Sealer::new(named(key)?, incarnation, &key.bytes()?);
+        for key in &ring.session {
+            named(key)?;
+        }
         for key in ring.session.iter().chain(&ring.control) {
             key.bytes()?;
         }
@@ -243,6 +245,44 @@ mod tests {
         assert!(sessions.open(&sessions.seal(&claims()).unwrap(), 1_500).is_ok());
         sessions.replace_keys(new).unwrap();
         assert_eq!(sessions.open(&token, 1_500), Err(TokenError::UnknownKey));
+    }
+
+    #[test]
+    fn a_shard_that_accepts_a_key_seals_with_the_other_until_it_is_told() {
+        let (old, new) = (generated_ring(), generated_ring());
+        let both = KeyRing { session: [old.session.clone(), new.session.clone()].concat(), ..old.clone() };
+        let ahead = Sessions::new(random(), both.clone()).unwrap();
+        let behind = Sessions::new(random(), old).unwrap();
+        let token = ahead.seal(&claims()).unwrap();
+        assert!(behind.open(&token, 1_500).is_ok(), "the first shard to see a key must not seal what the others refuse");
+        ahead.replace_keys(KeyRing { sealing: new.sealing, ..both.clone() }).unwrap();
+        let token = ahead.seal(&claims()).unwrap();
+        assert_eq!(behind.open(&token, 1_500), Err(TokenError::UnknownKey));
+        behind.replace_keys(both).unwrap();
+        assert!(behind.open(&token, 1_500).is_ok());
+    }
+
+    #[test]
+    fn a_key_that_comes_back_seals_no_session_twice() {
+        let (old, new) = (generated_ring(), generated_ring());
+        let sessions = Sessions::new(random(), old.clone()).unwrap();
+        let before = sessions.seal(&claims()).unwrap();
+        sessions.replace_keys(new).unwrap();
+        sessions.seal(&claims()).unwrap();
+        sessions.replace_keys(old).unwrap();
+        let after = sessions.seal(&claims()).unwrap();
+        let numbers = [&before, &after].map(|token| sessions.open(token, 1_500).unwrap().0.number);
+        assert_eq!(numbers, [1, 3]);
+    }
+
+    #[test]
+    fn a_key_whose_id_no_token_could_name_is_refused() {
+        for id in ["", "abc", "ABCDEF01", "ghijklmn", "+1234567"] {
+            let ring = generated_ring();
+            let odd = Key { id: id.to_owned(), ..Key::from_bytes(&random()) };
+            let ring = KeyRing { session: [ring.session, vec![odd]].concat(), ..ring };
+            assert_eq!(Sessions::new(random(), ring).map(drop), Err(KeysError::Id(id.to_owned())), "{id}");
+        }
     }
 
     #[test]

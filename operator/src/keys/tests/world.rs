@@ -40,7 +40,8 @@ struct Shard {
     ring: KeyRing,
     lifetime: u64,
     silent: bool,
-    heard: Option<(LoadReport, u64)>,
+    /// What it said last, and the lifetime it gives out, when it said so after that was changed last.
+    heard: Option<(LoadReport, Option<u64>)>,
 }
 
 struct World {
@@ -79,7 +80,8 @@ impl World {
     }
 
     fn asked(&self) -> Asked {
-        let served = self.shards.iter().all(|shard| shard.heard.as_ref().is_some_and(|(_, lifetime)| *lifetime == self.lifetime));
+        let served =
+            self.shards.iter().all(|shard| shard.heard.as_ref().is_some_and(|(_, lifetime)| *lifetime == Some(self.lifetime)));
         Asked { value: self.value.map(at), lifetime: Duration::from_secs(self.lifetime), served }
     }
 
@@ -113,7 +115,10 @@ impl World {
         let chosen = |n: usize| n.checked_rem(count);
         match event {
             Event::Ask(value) => self.value = Some(value),
-            Event::Live(lifetime) => self.lifetime = lifetime,
+            Event::Live(lifetime) => {
+                self.lifetime = lifetime;
+                self.shards.iter_mut().filter_map(|shard| shard.heard.as_mut()).for_each(|(_, known)| *known = None);
+            }
             Event::Serve(n) => {
                 // A pass writes down a longer lifetime before it publishes it.
                 let known = self.keys.record.session_lifetime_seconds.unwrap_or(u64::MAX);
@@ -144,7 +149,6 @@ impl World {
             }
             Event::Birth { late } => {
                 let ring = if late { self.before.clone() } else { self.keys.ring.clone() };
-                // Silence is seen at once, and the step it holds is taken only SETTLES later.
                 let lifetime = self.shards.first().map_or(self.lifetime, |shard| shard.lifetime);
                 self.born += 1;
                 self.shards.push(Shard { name: format!("s{}", self.born), ring, lifetime, silent: false, heard: None });
@@ -199,7 +203,7 @@ impl Shard {
             sealing_key_id: self.ring.sealing.clone(),
             ..LoadReport::default()
         };
-        self.heard = (!self.silent).then_some((report, self.lifetime));
+        self.heard = (!self.silent).then_some((report, Some(self.lifetime)));
     }
 }
 
