@@ -15,6 +15,7 @@ mod broken;
 mod calls;
 mod catalog;
 mod conditions;
+mod crash;
 mod foreign;
 mod keys;
 mod life;
@@ -121,6 +122,10 @@ fn tests() -> Vec<Test> {
         Shared AnyCluster: refusals::kubectl_scale_is_refused_while_autoscaling;
         Shared AnyCluster: refusals::every_sample_is_accepted;
         Own LocalCluster: rest::an_operator_at_rest_writes_nothing;
+        Own LocalCluster: crash::killed_at_twenty_moments_it_loses_and_doubles_nothing;
+        Own LocalCluster: crash::a_leader_that_was_stopped_past_its_lease_writes_nothing;
+        Own LocalCluster: crash::a_dead_leader_is_followed_and_work_goes_on;
+        Own AnyCluster: crash::an_upgrade_of_the_operator_restarts_no_shard_and_loses_nothing;
         Own AnyCluster: removal::a_namespace_ends_by_itself;
         Own AnyCluster: removal::deleting_a_cluster_needs_no_operator;
         Own AnyCluster: removal::shards_serve_without_an_operator_which_takes_over_later;
@@ -131,6 +136,7 @@ fn tests() -> Vec<Test> {
         Own LocalCluster: lossless::nothing_is_lost_by_scale_in_deletion_eviction_and_rollout;
         Own LocalCluster: placement::a_full_shard_is_fenced_while_another_has_room_and_comes_back;
         Alone LocalCluster: lossless::nothing_is_lost_by_a_node_drain;
+        Alone LocalCluster: crash::an_api_server_that_stands_still_for_a_minute_costs_nothing;
     }
 }
 

@@ -19,6 +19,8 @@ use crate::target::{Target, output};
 
 /// `local-cluster` keeps it beside the kubeconfig.
 const FILE: &str = "audit.log";
+/// Which pod a token was made for.
+const POD: &str = "authentication.kubernetes.io/pod-name";
 /// What RBAC decided.
 const DECISION: &str = "authorization.k8s.io/decision";
 
@@ -27,6 +29,8 @@ const DECISION: &str = "authorization.k8s.io/decision";
 pub struct Request {
     /// `system:serviceaccount:NAMESPACE:NAME` for a pod.
     pub user: String,
+    /// The pod whose token was shown; empty for others.
+    pub pod: String,
     /// `get`, `list`, `watch`, `create`, `update`, `patch`, `delete` or `deletecollection`.
     pub verb: String,
     /// API group of the object; empty for core.
@@ -190,6 +194,7 @@ fn parse(line: &[u8]) -> Outcome<Option<Request>> {
     };
     Ok(Some(Request {
         user: event.user.username.into_owned(),
+        pod: event.user.extra.get(POD).and_then(|names| names.first()).cloned().unwrap_or_default(),
         verb: event.verb.into_owned(),
         group: object.group.into_owned(),
         resource,
@@ -225,6 +230,8 @@ struct Event<'a> {
 struct User<'a> {
     #[serde(borrow, default)]
     username: Cow<'a, str>,
+    #[serde(default)]
+    extra: BTreeMap<String, Vec<String>>,
 }
 
 #[derive(Default, Deserialize)]

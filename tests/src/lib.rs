@@ -16,6 +16,7 @@
 //! failure    why a test failed
 //! diagnose   what a person wants to read then
 //! roles      what the operator's manifests let it do
+//! process    the processes of a pod: kill, stop, let go on
 //! audit, cgroup, metrics, table      readers of what is not the Kubernetes API
 //! ```
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
@@ -31,6 +32,7 @@ pub mod mcp;
 pub mod metrics;
 pub mod namespace;
 pub mod operator;
+pub mod process;
 pub mod reach;
 pub mod record;
 pub mod roles;

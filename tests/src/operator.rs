@@ -3,14 +3,16 @@
 use std::time::Duration;
 
 use k8s_openapi::api::apps::v1::Deployment;
+use k8s_openapi::api::coordination::v1::Lease;
 use k8s_openapi::api::core::v1::Pod;
 use kube::ResourceExt as _;
 use kube::api::{Api, ListParams, Patch, PatchParams};
 use serde_json::{Value, json};
 
 use crate::apply::{apply, documents};
-use crate::failure::Outcome;
+use crate::failure::{Failure, Outcome};
 use crate::namespace::Namespace;
+use crate::process::Process;
 use crate::run::{Run, repository};
 use crate::wait::eventually;
 use crate::{claim, cluster};
@@ -131,6 +133,61 @@ impl Operator {
         let pods = self.pods().await?;
         let live = pods.iter().filter(|pod| pod.metadata.deletion_timestamp.is_none() && cluster::is_ready(pod));
         Ok(live.map(kube::ResourceExt::name_any).collect())
+    }
+
+    /// Who holds its lease: the name of a process; none when nobody does.
+    ///
+    /// # Errors
+    /// When the lease cannot be read.
+    pub async fn holder(&self) -> Outcome<Option<String>> {
+        let lease = self.leases().get_opt(NAME).await?;
+        let holder = lease.and_then(|lease| lease.spec).and_then(|spec| spec.holder_identity);
+        Ok(holder.filter(|holder| !holder.is_empty()))
+    }
+
+    /// Waits until a process holds its lease, but not the one of this name.
+    ///
+    /// # Errors
+    /// Who holds it instead.
+    pub async fn until_held(&self, not_by: Option<&str>, within: Duration) -> Outcome<String> {
+        eventually("another holder of the lease", within, || async {
+            let holder = self.holder().await?;
+            let other = holder.clone().filter(|holder| Some(holder.as_str()) != not_by);
+            other.ok_or_else(|| Failure::new(format!("it is held by {holder:?}")))
+        })
+        .await
+    }
+
+    /// The pod of a process that holds or held the lease.
+    ///
+    /// # Errors
+    /// When there is no such pod.
+    pub async fn pod_of(&self, holder: &str) -> Outcome<Pod> {
+        // A process adds something of its own to the name of its pod.
+        let name = holder.rsplit_once('_').map_or(holder, |(pod, _)| pod);
+        Ok(self.namespace.api::<Pod>().get(name).await?)
+    }
+
+    /// The process in one of its pods.
+    ///
+    /// # Errors
+    /// When there is none, or the cluster does not run on this machine.
+    pub fn process(pod: &Pod) -> Outcome<Process> {
+        Process::of(pod, NAME)
+    }
+
+    /// Its leases.
+    pub fn leases(&self) -> Api<Lease> {
+        self.namespace.api()
+    }
+
+    /// Changes its Deployment by a strategic merge patch, as `kubectl patch` does.
+    ///
+    /// # Errors
+    /// What the API server says.
+    pub async fn patch(&self, change: &Value) -> Outcome {
+        self.deployments().patch(NAME, &PatchParams::default(), &Patch::Strategic(change)).await?;
+        Ok(())
     }
 
     /// Its Deployment.

@@ -220,6 +220,43 @@ mod tests {
         assert!(connected && !sent, "it was sent after the term");
     }
 
+    /// An API server that answers everything.
+    struct Server(u32);
+
+    impl Service<Request<Body>> for Server {
+        type Response = u32;
+        type Error = BoxError;
+        type Future = std::future::Ready<Result<u32, BoxError>>;
+
+        fn poll_ready(&mut self, _: &mut std::task::Context<'_>) -> Poll<Result<(), BoxError>> {
+            Poll::Ready(Ok(()))
+        }
+
+        fn call(&mut self, _: Request<Body>) -> Self::Future {
+            self.0 += 1;
+            std::future::ready(Ok(self.0))
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn behind_the_fence_only_reads_pass_when_it_is_closed() {
+        let (gate, fence) = Gate::new();
+        let mut client = fence.layer(Server(0));
+        let mut send = |method: &Method| client.call(Request::builder().method(method).body(Body::empty()).unwrap());
+        let writes = [Method::POST, Method::PUT, Method::PATCH, Method::DELETE];
+        for method in &writes {
+            let refused = send(method).await.unwrap_err();
+            assert!(refused.is::<Closed>(), "{method}");
+        }
+        assert_eq!(send(&Method::GET).await.unwrap(), 1, "a write reached the server");
+        gate.open_until(Instant::now() + TERM);
+        for (method, count) in writes.iter().zip(2..) {
+            assert_eq!(send(method).await.unwrap(), count);
+        }
+        gate.close();
+        assert!(send(&Method::DELETE).await.is_err());
+    }
+
     #[tokio::test]
     async fn without_an_election_everything_may_be_written() {
         let fence = Fence::none();

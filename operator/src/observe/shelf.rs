@@ -21,7 +21,21 @@ pub struct Shelf<K> {
 #[derive(Debug)]
 struct Inner<K> {
     objects: HashMap<String, BTreeMap<String, Arc<K>>>,
-    listing: Option<Vec<Arc<K>>>,
+    listing: Option<Listing<K>>,
+}
+
+/// A list that is not complete yet.
+#[derive(Debug)]
+struct Listing<K> {
+    listed: Vec<Arc<K>>,
+    /// What we wrote since it was asked for: the list may be of before.
+    written: Vec<Arc<K>>,
+}
+
+impl<K> Default for Listing<K> {
+    fn default() -> Self {
+        Self { listed: vec![], written: vec![] }
+    }
 }
 
 impl<K> Default for Shelf<K> {
@@ -36,12 +50,12 @@ impl<K: Resource> Shelf<K> {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         match event {
             Event::Init => {
-                inner.listing = Some(vec![]);
+                inner.listing = Some(Listing::default());
                 vec![]
             }
             Event::InitApply(object) => {
                 let object = Arc::new(object);
-                inner.listing.get_or_insert_default().push(object.clone());
+                inner.listing.get_or_insert_default().listed.push(object.clone());
                 vec![(object, false)]
             }
             Event::InitDone => {
@@ -65,12 +79,20 @@ impl<K: Resource> Shelf<K> {
 
     /// Takes in the answer to a write of ours.
     pub fn wrote(&self, object: K) {
-        self.inner.write().unwrap_or_else(PoisonError::into_inner).put(Arc::new(object));
+        let (mut inner, object) = (self.inner.write().unwrap_or_else(PoisonError::into_inner), Arc::new(object));
+        if let Some(listing) = &mut inner.listing {
+            listing.written.push(object.clone());
+        }
+        inner.put(object);
     }
 
     /// Takes in that an object of ours is gone.
     pub fn removed(&self, object: &K) {
-        self.inner.write().unwrap_or_else(PoisonError::into_inner).remove(object);
+        let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
+        if let Some(listing) = &mut inner.listing {
+            listing.written.retain(|written| written.meta().uid != object.meta().uid);
+        }
+        inner.remove(object);
     }
 
     /// The object of this name.
@@ -116,20 +138,17 @@ impl<K: Resource> Inner<K> {
         }
     }
 
-    /// Replaces everything by the complete list, but for what was written after the list was taken. Returns what is gone.
+    /// Replaces everything by the complete list, but for what we wrote after it was asked for. Returns what is gone.
     fn replace(&mut self) -> Vec<Arc<K>> {
-        let listed = self.listing.take().unwrap_or_default();
-        let as_of = listed.iter().map(|object| version(object.meta())).max().unwrap_or_default();
+        let Listing { listed, written } = self.listing.take().unwrap_or_default();
         let before = std::mem::take(&mut self.objects);
-        for object in listed {
+        for object in listed.into_iter().chain(written) {
             self.put(object);
         }
         let mut gone = vec![];
         for known in before.into_values().flat_map(BTreeMap::into_values) {
             let here = self.objects.get(namespace(known.meta())).and_then(|slot| slot.get(name(known.meta())));
-            if version(known.meta()) > as_of {
-                self.put(known);
-            } else if here.is_none_or(|here| here.meta().uid != known.meta().uid) {
+            if here.is_none_or(|here| here.meta().uid != known.meta().uid) {
                 gone.push(known);
             }
         }
@@ -194,13 +213,17 @@ mod tests {
     fn a_new_list_drops_what_is_gone_and_keeps_what_was_written_since() {
         let shelf = Shelf::default();
         shelf.learn(Event::Apply(pod("a-0", "u0", 3)));
-        shelf.wrote(pod("a-2", "u2", 9));
+        shelf.learn(Event::Apply(pod("a-3", "u3", 8)));
         shelf.learn(Event::Init);
+        shelf.wrote(pod("a-2", "u2", 9));
+        shelf.wrote(pod("a-4", "u4", 10));
+        shelf.removed(&pod("a-4", "u4", 10));
         shelf.learn(Event::InitApply(pod("a-1", "u1", 6)));
-        assert_eq!(versions(&shelf).len(), 2, "the old content stays until the list is complete");
-        let gone = shelf.learn(Event::InitDone);
-        assert_eq!(gone.len(), 1);
-        assert!(gone[0].1 && gone[0].0.metadata.name.as_deref() == Some("a-0"));
+        assert_eq!(versions(&shelf).len(), 3, "the old content stays until the list is complete");
+        let mut gone: Vec<_> =
+            shelf.learn(Event::InitDone).into_iter().map(|(pod, gone)| (pod.metadata.name.clone().unwrap(), gone)).collect();
+        gone.sort();
+        assert_eq!(gone, [("a-0".into(), true), ("a-3".into(), true)], "however new what went was");
         assert_eq!(versions(&shelf), [("a-1".into(), 6), ("a-2".into(), 9)]);
     }
 
