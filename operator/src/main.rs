@@ -27,8 +27,9 @@ enum Command {
     #[command(after_help = "Examples:\n  \
         mcp-operator run                                            in a pod, for the whole cluster\n  \
         mcp-operator run --namespaces agents,staging                with Roles in two namespaces only\n  \
-        mcp-operator run --kubeconfig ./admin.conf --log-level debug   from a laptop\n\n\
-        Exit status: 0 after a signal, 1 when it cannot go on, 2 for bad settings.")]
+        mcp-operator run --kubeconfig ./admin.conf --log-level debug   from a laptop\n  \
+        mcp-operator run --leader-elect=false                       where certainly no other one runs\n\n\
+        Exit status: 0 after a signal, 1 when it cannot go on or has lost its lease, 2 for bad settings.")]
     Run(Box<Settings>),
     /// Prints the CustomResourceDefinition, for `kubectl apply --server-side -f -`.
     Crd,
@@ -69,7 +70,10 @@ fn run(config: Config) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
-    match runtime.block_on(controller::run(config)) {
+    let ended = runtime.block_on(controller::run(config));
+    // A name that is being looked up would hold the process for as long as the resolver is patient.
+    runtime.shutdown_background();
+    match ended {
         Ok(()) => ExitCode::SUCCESS,
         Err(error) => {
             tracing::error!(reason = error.reason(), error = %telemetry::chain(&error), "cannot go on");

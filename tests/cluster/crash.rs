@@ -33,8 +33,10 @@ const HELD: usize = 4;
 const KILLS: u32 = 20;
 /// The longest time between the start of a process and its end, in milliseconds.
 const LONGEST_LIFE: u64 = 4_000;
-/// The most shards that are asked for, and one more during a rollout.
+/// The most shards that are asked for.
 const MOST: usize = 4;
+/// More than that for a moment: the one that a rollout adds, and the one that it takes away in the same pass, a write later.
+const SURGE: usize = 2;
 
 /// Every shard that was ever there, watched without a gap.
 struct Census {
@@ -187,7 +189,8 @@ pub(crate) async fn killed_at_twenty_moments_it_loses_and_doubles_nothing(namesp
         traffic.mark(format!("kill {turn} after {life:?}"));
         sleep_until(Instant::now() + life).await;
         Operator::process(&pod)?.kill().await?;
-        // In the same pod the kubelet would wait longer each time, and the lease is certainly nobody's: neither is tried here.
+        // In the same pod the kubelet would wait longer each time, and a lease whose holder is dead for 15 s: neither is tried
+        // here. Sometimes the kubelet is faster, and the next process is one in a pod that is gone already, told to end at once.
         pods.delete(&pod.name_any(), &DeleteParams::default().grace_period(0)).await?;
         let _ = operator.leases().delete(operator::NAME, &DeleteParams::default()).await;
     }
@@ -202,9 +205,9 @@ pub(crate) async fn killed_at_twenty_moments_it_loses_and_doubles_nothing(namesp
     })
     .await?;
 
-    // Nothing twice: never more than were asked for, and one for a rollout; every pod accounted for by one creation.
+    // Nothing twice: never more than a decision asked for; every pod accounted for by one creation.
     let (ever, most) = census.look(|seen| (seen.shards.len(), seen.most));
-    claim!(most <= MOST + 1, "{most} shards were active at one time, at most {MOST} were asked for (seed {seed})");
+    claim!(most <= MOST + SURGE, "{most} shards were active at one time, at most {MOST} were asked for (seed {seed})");
     let mut created = 0;
     let user = format!(":{}:{}", namespace.name(), operator::NAME);
     for write in writes.writes(&user, namespace.name())? {
