@@ -27,8 +27,8 @@ use crate::stages::{CatalogOutcome, Observed, Received, elapsed};
 pub(super) const KEYS_INTERVAL: Duration = Duration::from_mins(1);
 
 /// What is to be done with the keys, and what is to be told of it.
-pub(super) struct Verdict {
-    pub(super) step: Step,
+struct Verdict {
+    step: Step,
     asked: Asked,
     told: Option<Told>,
 }
@@ -115,20 +115,21 @@ impl Context {
     pub(super) async fn rotate_keys(&self, writer: &Writer, cluster: &McpCluster, observed: &Observed, turn: &mut Turn) {
         let now = Timestamp::now();
         let Some(before) = self.known_keys(cluster) else { return };
-        let Some(Verdict { step, asked, told }) = self.judge_keys(cluster, observed, now) else { return };
-        if let Some(told) = told {
+        let Some(mut verdict) = self.judge_keys(cluster, observed, now) else { return };
+        if let Some(told) = verdict.told.take() {
             self.remember(cluster, |memory| memory.rotation.tell(&told, now));
             turn.tell(news(told));
         }
-        if cluster.spec.paused || !step.is_due() {
+        if cluster.spec.paused || !verdict.step.is_due() {
             return;
         }
         let object = Object::of::<Secret>(&names::keys_secret(desired::name_of(cluster)));
-        let taking = self.take_step(writer, cluster, &before, &step, &asked, now);
+        let taking = self.take_step(writer, cluster, &before, &verdict, now);
         match turn.attempt(self, cluster, &object, taking).await {
             Some(Some((after, metadata))) => {
-                tracing::info!(step = ?step, sealing = after.ring.sealing, signing = after.ring.signing, "keys rewritten");
-                if let Some(told) = keys::stepped(&step, &before, &after, &asked) {
+                let Verdict { step, asked, .. } = &verdict;
+                tracing::info!(?step, sealing = after.ring.sealing, signing = after.ring.signing, "keys rewritten");
+                if let Some(told) = keys::stepped(step, &before, &after, asked) {
                     turn.tell(news(told));
                 }
                 self.keep_keys(cluster, after, metadata, now);
@@ -149,11 +150,10 @@ impl Context {
         writer: &Writer,
         cluster: &McpCluster,
         before: &Keys,
-        step: &Step,
-        asked: &Asked,
+        verdict: &Verdict,
         now: Timestamp,
     ) -> Result<Option<(Keys, ObjectMeta)>> {
-        let after = before.after(step, (self.new_key(before)?, self.new_key(before)?), asked, now);
+        let after = before.after(&verdict.step, (self.new_key(before)?, self.new_key(before)?), &verdict.asked, now);
         let read = self.remember(cluster, |memory| memory.rotation.read.clone());
         let file = (shard::KEYS_FILE, desired::key_ring_file(&after.ring));
         let written = writer.rewrite_secret(&read, &[file], &[(names::ANNOTATION_ROTATION, after.record.written())]).await?;

@@ -50,8 +50,8 @@ fn look_again(world: &World) {
     world.context.remember(&world.cluster, |memory| memory.keys.as_mut().unwrap().1 = Timestamp::UNIX_EPOCH);
 }
 
-fn before(time: Duration) -> Option<Timestamp> {
-    Some(Timestamp::now() - time)
+fn before(time: Duration) -> Timestamp {
+    Timestamp::now() - time
 }
 
 /// The pass's writes, but for status: here an annotation comes with a new generation.
@@ -83,7 +83,7 @@ async fn a_new_value_rotates_the_keys_once_and_pods_are_touched_at_each_change()
     assert_eq!((distributed.session.len(), distributed.control.len()), (2, 2));
     assert_eq!(writes(&world).await, [""; 0], "no sooner than a container that just started is seen");
 
-    pass_time(&world, |record| record.distributed_at = before(SETTLES));
+    pass_time(&world, |record| record.distributed_at = Some(before(SETTLES)));
     assert_eq!(writes(&world).await, ["PATCH secrets/tools-keys", "PATCH pods/tools-0"]);
     let sealing = ring(&world);
     assert_eq!((&sealing.sealing, &sealing.signing), (&distributed.session[1].id, &distributed.control[1].id));
@@ -92,7 +92,7 @@ async fn a_new_value_rotates_the_keys_once_and_pods_are_touched_at_each_change()
     assert_eq!(ring(&world), sealing);
 
     assert_eq!(writes(&world).await, [""; 0], "sessions of the old key live");
-    pass_time(&world, |record| record.sealed_at = before(CLOCKS + Duration::from_mins(1)));
+    pass_time(&world, |record| record.sealed_at = Some(before(CLOCKS + Duration::from_mins(1))));
     assert_eq!(writes(&world).await, ["PATCH secrets/tools-keys", "PATCH pods/tools-0"]);
     assert_eq!((ring(&world).session, ring(&world).control), (sealing.session[1..].to_vec(), sealing.control[1..].to_vec()));
 
@@ -108,7 +108,7 @@ async fn a_new_process_goes_on_where_the_last_one_ended() {
     asks(&mut world, VALUE);
     world.pass().await;
     let distributed = ring(&world);
-    pass_time(&world, |record| record.distributed_at = before(SETTLES));
+    pass_time(&world, |record| record.distributed_at = Some(before(SETTLES)));
     world.context.memories.forget(world.cluster.metadata.uid.as_deref().unwrap());
     assert_eq!(secret_writes(&world).await, ["PATCH secrets/tools-keys"]);
     assert_eq!(ring(&world).session, distributed.session);
@@ -138,7 +138,7 @@ async fn keys_that_are_deleted_in_the_middle_are_put_back_and_the_rotation_goes_
     assert_eq!(secret_writes(&world).await, ["POST secrets/tools-keys"]);
     assert_eq!((ring(&world), record(&world)), (keys, known));
     // Deleted between the look and the write.
-    pass_time(&world, |record| record.distributed_at = before(SETTLES));
+    pass_time(&world, |record| record.distributed_at = Some(before(SETTLES)));
     world.pass().await;
     let keys = ring(&world);
     world.api.remove(SECRET);
@@ -152,7 +152,7 @@ async fn a_person_may_cut_the_old_keys_off() {
     let mut world = settled().await;
     asks(&mut world, VALUE);
     world.pass().await;
-    pass_time(&world, |record| record.distributed_at = before(SETTLES));
+    pass_time(&world, |record| record.distributed_at = Some(before(SETTLES)));
     world.pass().await;
     world.pass().await;
     let both = ring(&world);
