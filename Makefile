@@ -73,3 +73,7 @@ cluster: ## Bring up the local cluster alone
 .PHONY: e2e
 e2e: ## Only the end-to-end tests, on the cluster; ONLY=name filters
 	@tests/run/e2e $(ONLY)
+
+.PHONY: soak
+soak: ## An operator at rest for thirty minutes, on the cluster: it writes nothing; SECONDS_AT_REST=number
+	@MCP_TEST_REST_SECONDS=$(or $(SECONDS_AT_REST),1800) tests/run/e2e rest::an_operator_at_rest_writes_nothing

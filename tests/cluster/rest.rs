@@ -49,17 +49,17 @@ fn kinds() -> Vec<Value> {
         "authorization": {"bearer": {"secretKeyRef": {"name": "api", "key": "token"}}}});
     let fetch = json!({"name": "fetch", "http": {"backend": "api", "url": "/x"}});
     let autoscaling = json!({"minReplicas": 1, "maxReplicas": 3, "connections": {"targetPerReplica": 2 * STREAMS}});
+    // The kernel counts pages of the binary to a shard as they are used, for minutes: two points of its limit are to be more.
+    let resources = json!({"requests": {"cpu": "10m", "memory": "64Mi"}, "limits": {"memory": "512Mi"}});
+    let catalog = json!({"backends": [backend], "tools": [greet("Hello."), fetch],
+        "sources": [{"name": "more", "configMapKeyRef": {"name": "more", "key": "catalog.yaml"}}]});
     vec![
         secret,
         source,
-        small("fixed", &json!({"replicas": 2})),
-        small("elastic", &json!({"autoscaling": autoscaling})),
-        small(
-            "calling",
-            &json!({"catalog": {"backends": [backend], "tools": [greet("Hello."), fetch],
-            "sources": [{"name": "more", "configMapKeyRef": {"name": "more", "key": "catalog.yaml"}}]}}),
-        ),
-        small("closed", &json!({"networkPolicy": {}})),
+        small("fixed", &json!({"replicas": 2, "resources": resources})),
+        small("elastic", &json!({"autoscaling": autoscaling, "resources": resources})),
+        small("calling", &json!({"catalog": catalog, "resources": resources})),
+        small("closed", &json!({"networkPolicy": {}, "resources": resources})),
     ]
 }
 

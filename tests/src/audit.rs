@@ -57,7 +57,19 @@ impl Request {
 
     /// `group/resource verb`: what a role must grant for it.
     pub fn permission(&self) -> String {
-        format!("{}/{} {}", self.group, self.resource, self.verb)
+        self.needs(&self.verb)
+    }
+
+    /// All that a role must grant for it: an apply that made its object needed the right to create, too.
+    pub fn permissions(&self) -> Vec<String> {
+        let made = self.verb == "patch" && self.code == 201;
+        let mut needed = vec![self.permission()];
+        needed.extend(made.then(|| self.needs("create")));
+        needed
+    }
+
+    fn needs(&self, verb: &str) -> String {
+        format!("{}/{} {verb}", self.group, self.resource)
     }
 }
 
@@ -279,6 +291,14 @@ mod tests {
         assert!(request.is_write() && request.forbidden);
         assert_eq!(parsed(&line("patch", "RequestReceived", "s:operator")), None);
         assert!(!parsed(&line("list", "ResponseComplete", "s:operator")).unwrap().is_write());
+    }
+
+    #[test]
+    fn an_apply_that_made_its_object_used_the_right_to_create() {
+        let mut request = parsed(&line("patch", "ResponseComplete", "s:operator")).unwrap();
+        assert_eq!(request.permissions(), ["/pods/status patch"]);
+        request.code = 201;
+        assert_eq!(request.permissions(), ["/pods/status patch", "/pods/status create"]);
     }
 
     #[test]
