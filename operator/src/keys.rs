@@ -35,7 +35,8 @@ use crate::stages::{Container, Observed, ObservedShard, SILENT_AFTER_INTERVALS, 
 pub const SETTLES: Duration = Duration::from_secs(10);
 /// A step that waits longer than this for a shard says for which.
 pub const HELD_AFTER: Duration = Duration::from_mins(5);
-/// Two shards' clocks may differ by twice what the control port tolerates, else the one that is off is silent here.
+/// Two shards' clocks may differ by twice what the control port tolerates, else the one that is off is silent here. This also
+/// covers a container that starts with a mount some seconds old and seals with an old key until the mount has followed.
 pub const CLOCKS: Duration = Duration::from_secs(2 * CLOCK_TOLERANCE_SECONDS);
 
 /// The keys of a cluster, and what a rotation must remember: the content of its Secret.

@@ -6,14 +6,15 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use futures::StreamExt as _;
+use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::{Pod, Secret};
 use kube::ResourceExt as _;
-use kube::api::{Api, DeleteParams};
+use kube::api::{Api, DeleteParams, PostParams};
 use kube::runtime::WatchStreamExt as _;
 use kube::runtime::watcher::watch_object;
 use mcp_crds::control::KeyRing;
 use mcp_crds::shard::KEYS_FILE;
-use mcp_tests::cluster::STARTS_WITHIN;
+use mcp_tests::cluster::{CLUSTER_LABEL, STARTS_WITHIN};
 use mcp_tests::mcp::{Modern, Session};
 use mcp_tests::reach::Endpoint;
 use mcp_tests::wait::eventually;
@@ -78,8 +79,13 @@ impl Diary {
 
     /// Waits for the first version of this stage.
     async fn until(&self, stage: &str, within: Duration) -> Outcome<Version> {
+        self.until_after(0, stage, within).await
+    }
+
+    /// Waits for a version of this stage after so many others.
+    async fn until_after(&self, others: usize, stage: &str, within: Duration) -> Outcome<Version> {
         eventually(&format!("keys that are {stage}"), within, || async {
-            let versions = self.versions();
+            let versions = self.versions().split_off(others);
             let stages: Vec<_> = versions.iter().map(Version::stage).collect();
             let found = versions.into_iter().find(|version| version.stage() == stage);
             found.ok_or_else(|| Failure::new(format!("so far: {}", stages.join(", "))))
@@ -290,6 +296,36 @@ pub(crate) async fn keys_rotate_once_and_no_session_is_refused_before_its_end(na
         let _ = write!(told, " {step} {:.1} s;", to.at.saturating_duration_since(from).as_secs_f64());
     }
     println!("{told}");
+    old_sessions_end_at_once_when_a_person_cuts_their_key_out(&cluster, &diary).await
+}
+
+/// What to do about a leaked key: a rotation whose end is not waited for.
+async fn old_sessions_end_at_once_when_a_person_cuts_their_key_out(cluster: &Cluster, diary: &Diary) -> Outcome {
+    let (namespace, endpoint) = (cluster.namespace(), cluster.endpoint().await?);
+    let (leaked, before) = (Session::open(&endpoint).await?, diary.versions().len());
+    annotate(namespace, &jiff::Timestamp::now().to_string()).await?;
+    let both = diary.until_after(before, "retiring", A_STEP_TAKES).await?;
+    let fresh = Session::open(&endpoint).await?;
+
+    let secrets = namespace.api::<Secret>();
+    let mut secret = secrets.get("turned-keys").await?;
+    let cut = KeyRing { session: both.ring.session[1..].to_vec(), control: both.ring.control[1..].to_vec(), ..both.ring };
+    secret.data.get_or_insert_default().insert(KEYS_FILE.to_owned(), ByteString(serde_json::to_vec(&cut)?));
+    secrets.replace("turned-keys", &PostParams::default(), &secret).await?;
+    // The kubelet looks at once.
+    let shards = format!("{CLUSTER_LABEL}=turned");
+    namespace.kubectl(&["annotate", "pods", "--selector", &shards, "--overwrite", "mcpcluster.dev/sync=cut"]).await?;
+    eventually("404 for the old session on every shard", Duration::from_mins(2), || async {
+        for shard in cluster.shard_endpoints().await? {
+            let reply = leaked.at(&shard).call("greet", json!({})).await?;
+            claim!(reply.status == 404, "{} answers {}", shard.url, reply.status);
+        }
+        Ok(())
+    })
+    .await?;
+    claim_eq!(fresh.call("greet", json!({})).await?.tool_text()?, "Hello.", "a call in a session of the new key");
+    let ended = diary.until_after(before, "rotated", A_STEP_TAKES).await?;
+    claim_eq!(ended.ring, cut, "keys");
     Ok(())
 }
 

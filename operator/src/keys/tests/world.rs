@@ -7,6 +7,10 @@ use proptest::prelude::*;
 
 use super::*;
 
+/// What a container finds mounted when it starts, and does not find soon after, is at most this old: seconds. Kubelets watch
+/// Secrets, and look at mounts once a minute.
+const MOUNTS_FOLLOW: i64 = 60;
+
 /// What may happen next.
 #[derive(Clone, Copy, Debug)]
 enum Event {
@@ -40,6 +44,8 @@ struct Shard {
     ring: KeyRing,
     lifetime: u64,
     silent: bool,
+    /// Began with what the Secret said before.
+    late: bool,
     /// What it said last, and the lifetime it gives out, when it said so after that was changed last.
     heard: Option<(LoadReport, Option<u64>)>,
 }
@@ -52,6 +58,7 @@ struct World {
     keys: Keys,
     /// What it said before the ring changed last.
     before: KeyRing,
+    changed: i64,
     shards: Vec<Shard>,
     born: usize,
     /// Sessions: the key that sealed them, and when they end.
@@ -69,6 +76,7 @@ impl World {
             lifetime: LIFETIME.as_secs(),
             before: keys.ring.clone(),
             keys,
+            changed: -MOUNTS_FOLLOW,
             shards: vec![],
             born: 0,
             sessions: vec![],
@@ -106,6 +114,7 @@ impl World {
         let after = self.keys.after(&step, fresh, &self.asked(), at(self.now));
         if after.ring != self.keys.ring {
             self.before = self.keys.ring.clone();
+            self.changed = self.now;
         }
         self.keys = after;
     }
@@ -129,6 +138,7 @@ impl World {
             Event::Mount(n) => {
                 if let Some(n) = chosen(n) {
                     self.shards[n].ring = self.keys.ring.clone();
+                    self.shards[n].late = false;
                 }
             }
             Event::Open(n) => {
@@ -148,17 +158,26 @@ impl World {
                 }
             }
             Event::Birth { late } => {
+                let late = late && self.now < self.changed + MOUNTS_FOLLOW;
                 let ring = if late { self.before.clone() } else { self.keys.ring.clone() };
                 let lifetime = self.shards.first().map_or(self.lifetime, |shard| shard.lifetime);
                 self.born += 1;
-                self.shards.push(Shard { name: format!("s{}", self.born), ring, lifetime, silent: false, heard: None });
+                self.shards.push(Shard { name: format!("s{}", self.born), ring, lifetime, silent: false, late, heard: None });
             }
             Event::Loss(n) => {
                 if let Some(n) = chosen(n).filter(|_| count > 1) {
                     self.shards.remove(n);
                 }
             }
-            Event::Time(seconds) => self.now += seconds,
+            Event::Time(seconds) => {
+                self.now += seconds;
+                if self.now >= self.changed + MOUNTS_FOLLOW {
+                    self.shards.iter_mut().filter(|shard| shard.late).for_each(|shard| {
+                        shard.ring = self.keys.ring.clone();
+                        shard.late = false;
+                    });
+                }
+            }
         }
         self.check(event);
     }
