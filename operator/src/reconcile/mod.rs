@@ -239,7 +239,11 @@ impl Context {
         let urgency = status::worth_patching(before.as_ref(), &after, written_at, now);
         let delayed = urgency.and_then(|urgency| self.delay(cluster, urgency, now));
         if urgency.is_some() && delayed.is_none() {
-            writer.patch_status(desired::name_of(cluster), &after).await?;
+            if let Err(error) = writer.patch_status(desired::name_of(cluster), &after).await {
+                // What was done is told all the same: no later pass would.
+                self.events.publish(cluster, &news).await;
+                return Err(error);
+            }
             tracing::debug!(difference = first_difference(before.as_ref(), &after), "status written");
             let summary = news::of_status(before.as_ref(), &after);
             // A refusal that the summary tells is not told twice.

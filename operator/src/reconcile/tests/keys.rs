@@ -214,3 +214,18 @@ async fn keys_that_a_deleted_cluster_left_are_adopted_with_its_sessions() {
     assert!(desired::owned_by(&stored(&world).metadata, &world.cluster));
     assert_eq!(ring(&world), keys);
 }
+
+#[tokio::test]
+async fn a_step_is_told_also_when_the_status_cannot_be_written() {
+    let refuses: Refusal = |asked| asked.line().ends_with("/status").then_some(403);
+    let mut world = World::refusing(SMALL, refuses).await;
+    for _ in 0..3 {
+        let _ = reconcile(world.cluster.clone(), world.context.clone()).await;
+    }
+    asks(&mut world, VALUE);
+    world.api.take_writes();
+    assert!(reconcile(world.cluster.clone(), world.context.clone()).await.is_err());
+    let told = |asked: &Asked| asked.body["reason"] == "KeysRotating";
+    let writes = world.api.take_writes();
+    assert_eq!(writes.iter().filter(|asked| told(asked)).count(), 1, "{writes:?}");
+}
