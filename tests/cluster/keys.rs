@@ -239,7 +239,7 @@ pub(crate) async fn keys_rotate_once_and_no_session_is_refused_before_its_end(na
     let value = jiff::Timestamp::now().to_string();
     let asked = Instant::now();
     annotate(&namespace, &value).await?;
-    let distributed = diary.until("distributed", Duration::from_secs(60)).await?;
+    let distributed = diary.until("distributed", Duration::from_mins(1)).await?;
     claim_eq!(distributed.ring.session.first(), first.ring.session.first(), "the old key");
     // In the middle of it: the operator dies, and a shard is born.
     kill_operator(&namespace).await?;
