@@ -139,7 +139,7 @@ async fn elect(
 /// and a watch may have been interrupted for a while: everything is listed once more first.
 async fn take_over(stores: Vec<Arc<Stores>>, fence: Fence, health: Arc<Health>, turn: Turn) -> Error {
     for store in &stores {
-        store.listed().await;
+        while_beating(&health, store.listed()).await;
     }
     tracing::info!("the first lists are complete");
     health.set_synced();
