@@ -11,7 +11,7 @@ use std::time::Duration;
 use jiff::Timestamp;
 
 use crate::stages::{
-    Decision, DeleteReason, DeleteStep, DrainReason, DrainStep, Observed, ObservedShard, Plan, Rollout, ShardState, elapsed,
+    Decision, DeleteReason, DeleteStep, DrainReason, DrainStep, Observed, ObservedShard, Plan, ShardState, elapsed,
 };
 
 /// A drained shard lives at least this long after its drain began: endpoints lag, and until they follow new connections
@@ -23,7 +23,7 @@ const KUBELET_ACTS_WITHIN: Duration = Duration::from_secs(15);
 /// What to do with the pods of a cluster.
 pub fn plan(observed: &Observed, decision: &Decision, now: Timestamp) -> Plan {
     let view = View::of(observed, decision, now);
-    let mut plan = Plan { rollout: view.progress(), ..Plan::default() };
+    let mut plan = Plan::default();
     if observed.cluster.spec.paused || observed.is_deleted() {
         return plan;
     }
@@ -82,15 +82,6 @@ impl<'a> View<'a> {
 
     fn surge(&self) -> usize {
         usize::try_from(self.observed.surge(self.decision.desired)).unwrap_or(usize::MAX)
-    }
-
-    fn progress(&self) -> Rollout {
-        let updated = || self.active().filter(|shard| !self.is_outdated(shard));
-        Rollout {
-            outdated: self.active().filter(|shard| self.is_outdated(shard)).map(|shard| shard.name.clone()).collect(),
-            updated: u32::try_from(updated().count()).unwrap_or(u32::MAX),
-            failing: updated().filter(|shard| shard.trouble(self.now).is_some()).map(|shard| shard.name.clone()).collect(),
-        }
     }
 
     /// Load came back: undo drains before paying for a new shard. What a drain has left most of comes first.

@@ -73,6 +73,10 @@ pub fn summarize(
         address: Some(Address { url: names::url(observed.name(), namespace, spec.service.port.unwrap_or(DEFAULT_PORT)) }),
         selector: Some(names::selector(observed.name())),
         image: Some(observed.image.clone()),
+        default_image: match spec.image {
+            None => Some(observed.image.clone()),
+            Some(_) => previous.default_image.clone(),
+        },
         replicas: Some(count(view.active().count())),
         ready_replicas: Some(count(view.active().filter(|shard| shard.ready).count())),
         updated_replicas: Some(count(view.active().filter(|shard| !observed.is_outdated(shard)).count())),

@@ -160,7 +160,8 @@ use crate::rules;
     )
 )]
 pub struct McpClusterSpec {
-    /// Server image. Unset: the operator's own release; `status.image` tells which. A change replaces the shards.
+    /// Server image. Unset: the operator's own release; `status.image` tells which, and no upgrade of the operator moves it. A
+    /// change replaces the shards.
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 1024))]
     pub image: Option<String>,

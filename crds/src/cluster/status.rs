@@ -24,6 +24,11 @@ pub struct McpClusterStatus {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(max = 1024))]
     pub image: Option<String>,
+    /// What an unset `spec.image` stands for in this cluster: the operator's own release when it was first unset. An upgrade of
+    /// the operator does not move it, nor does an image that is set and taken out again.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 1024))]
+    pub default_image: Option<String>,
     /// Shards that exist and are not draining.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub replicas: Option<i32>,

@@ -5,6 +5,7 @@
 mod account;
 mod config;
 mod disruption;
+mod image;
 mod network;
 pub mod pod;
 mod secret;
@@ -23,6 +24,7 @@ use serde::Serialize;
 pub use account::service_account;
 pub use config::{TooLarge, config_map, shard_config};
 pub use disruption::disruption_budget;
+pub use image::image;
 pub use network::network_policy;
 pub use secret::{MalformedKeys, credentials_secret, key_ring, key_ring_file, key_ring_mark, keys_secret};
 pub use service::{client_port, client_service, members_service, shards_service};

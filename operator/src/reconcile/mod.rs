@@ -207,13 +207,9 @@ impl Context {
         })
     }
 
-    /// `spec.image`; else what was resolved before, so that an upgrade of this operator restarts no shard; else ours.
     fn image(&self, cluster: &McpCluster) -> String {
-        let kept = || {
-            let written = self.remember(cluster, |memory| memory.status.as_ref().and_then(|(status, _)| status.image.clone()));
-            written.or_else(|| cluster.status.as_ref().and_then(|status| status.image.clone())).filter(|image| !image.is_empty())
-        };
-        cluster.spec.image.clone().or_else(kept).unwrap_or_else(|| self.config.server_image.clone())
+        let (status, _) = self.status_before(cluster);
+        desired::image(cluster, status.as_ref(), &self.config.server_image)
     }
 
     /// The status that was written last: newer than the one the watch brought, when it is ours.

@@ -315,10 +315,6 @@ fn of_few_shards_a_changed_template_replaces_one_at_a_time() {
     let cluster = Cluster::manual(3).with_ready(3).each(outdate);
     let plan = run(&cluster, &size(3, 3));
     assert_eq!((plan.create.as_slice(), plan.drain.len(), plan.delete.len()), (&[3][..], 0, 0));
-    assert_eq!(
-        plan.rollout,
-        Rollout { outdated: vec!["tools-0".into(), "tools-1".into(), "tools-2".into()], ..Default::default() }
-    );
 
     let starting = cluster.clone().with_pending(1);
     assert!(run(&starting, &size(3, 3)).is_empty(), "the new shard does not serve yet");
@@ -408,14 +404,13 @@ fn the_last_step_of_a_rollout_is_the_last() {
 }
 
 #[test]
-fn a_rollout_freezes_while_the_new_shard_fails_and_says_which() {
+fn a_rollout_freezes_while_the_new_shard_fails() {
     let failing = |shard: &mut ObservedShard| {
         shard.container = Container::Waiting { reason: "ImagePullBackOff".into(), message: "manifest unknown".into() };
     };
     let cluster = Cluster::manual(3).with_ready(3).each(outdate).with_pending(1).shard(3, failing);
     let plan = run(&cluster, &size(3, 3));
     assert!(plan.is_empty());
-    assert_eq!(plan.rollout.failing, ["tools-3"]);
     // The template is corrected: what never served goes at once, and its successor comes.
     let corrected = cluster.shard(3, outdate);
     assert_eq!(deleted(&run(&corrected, &size(3, 3))), [("tools-3", DeleteReason::NeverReady)]);

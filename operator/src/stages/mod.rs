@@ -274,8 +274,6 @@ pub struct Plan {
     pub cancel: Vec<PodRef>,
     /// Pods to delete, with their uid and never by force.
     pub delete: Vec<DeleteStep>,
-    /// How far the template is rolled out.
-    pub rollout: Rollout,
 }
 
 /// A drain to start or to repeat.
@@ -325,17 +323,6 @@ pub enum DeleteReason {
     /// It is neither Ready nor heard of, and has been replaced: its node is gone or cut off. Should it live after all, its end
     /// is a drain as well.
     Lost,
-}
-
-/// How far the template is rolled out.
-#[derive(Clone, Debug, Default, PartialEq, Eq)]
-pub struct Rollout {
-    /// Active shards born with another template, by index.
-    pub outdated: Vec<String>,
-    /// Active shards born with this template.
-    pub updated: u32,
-    /// Shards born with this template that fail to become Ready: nothing more is replaced until they do.
-    pub failing: Vec<String>,
 }
 
 /// What a pass did, and what refused it.

@@ -3,7 +3,7 @@
 use super::available::{failure_words, worst_failure};
 use super::view::{View, trouble_words};
 use super::{Truth, Verdict};
-use crate::stages::{DrainReason, FailureReason, ObservedShard, START_DEADLINE, elapsed};
+use crate::stages::{Disruption, DrainReason, FailureReason, ObservedShard, START_DEADLINE, elapsed};
 use crate::words::{names, thousands, three_figures};
 
 /// The condition `Progressing`.
@@ -40,7 +40,8 @@ pub(super) fn progressing(view: &View<'_>) -> Verdict {
         return decide(Truth::False, "DeadlineExceeded", words);
     }
     let missing = (view.decision.desired as usize).saturating_sub(view.active().count());
-    let lost: Vec<_> = view.lost().map(|shard| shard.name.as_str()).collect();
+    // What ends without ever having been Ready is missed by nobody.
+    let lost: Vec<_> = view.lost().filter(|shard| shard.was_ready()).map(|shard| shard.name.as_str()).collect();
     if !lost.is_empty() {
         let what = if lost.len() == 1 { "is" } else { "are" };
         return decide(Truth::True, "Replacing", format!("{} {what} replaced.", names(lost)));
@@ -99,8 +100,17 @@ pub(super) fn draining(view: &View<'_>) -> Verdict {
     match (reason, evicted.is_empty(), draining.is_empty()) {
         (Some(reason), _, _) => decide(Truth::True, reason.as_str(), left(&draining)),
         (None, false, _) => {
-            let who = names(evicted.iter().map(|shard| shard.name.as_str()));
-            decide(Truth::True, "Eviction", format!("{who} was deleted, and ends its streams by itself."))
+            // Who drains a node asks the eviction API for each of its pods; nobody else does so as a rule.
+            let node = |shard: &&ObservedShard| matches!(shard.disruption, Some(Disruption::Evicted | Disruption::Tainted));
+            let (drained, deleted): (Vec<_>, Vec<_>) = evicted.iter().copied().partition(node);
+            let (reason, who, what) = match drained.as_slice() {
+                [] => ("Eviction", deleted, "deleted"),
+                [_, ..] => ("NodeDrain", drained, "evicted"),
+            };
+            let were = if who.len() == 1 { "was" } else { "were" };
+            let end = if who.len() == 1 { "ends its streams by itself" } else { "end their streams by themselves" };
+            let who = names(who.iter().map(|shard| shard.name.as_str()));
+            decide(Truth::True, reason, format!("{who} {were} {what}, and {end}."))
         }
         (None, true, false) => decide(Truth::True, "Eviction", left(&draining)),
         (None, true, true) => decide(Truth::False, "NoShardDraining", String::new()),

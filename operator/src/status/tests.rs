@@ -2,7 +2,7 @@ use mcp_crds::load::GuardStage;
 use serde_json::json;
 
 use super::*;
-use crate::stages::fixture::{Cluster, MIB, at, ready};
+use crate::stages::fixture::{Cluster, MIB, TEMPLATE, at, ready};
 use crate::stages::{
     CatalogRefusal, Container, DrainReason, Failure, FailureReason, Gate, Held, Numbers, ObservedShard, Termination,
 };
@@ -412,6 +412,15 @@ fn a_rollout_is_told_and_so_is_what_freezes_it() {
     assert_eq!(frozen.condition("Progressing"), "False RolloutFrozen: tools-3: ErrImagePull: denied. Correct spec.image.");
     assert_eq!(frozen.condition("Ready"), "False RolloutFrozen: tools-3: ErrImagePull: denied. Correct spec.image.");
     assert!(frozen.condition("Available").starts_with("True ShardsReady"));
+    let mute = Cluster::manual(3).with_ready(4).each(outdate).shard(3, |shard| shard.template_hash = Some(TEMPLATE.into()));
+    let mute = Pass::of(mute.shard(3, |shard| shard.report.as_mut().unwrap().at = at(-60))).desired(3);
+    let words = "False RolloutFrozen: tools-3: Ready, but it does not report its load on the control port (9091).";
+    assert_eq!(mute.condition("Progressing"), words);
+    let taken_back = Pass::of(Cluster::manual(3).with_ready(3).with_pending(1).shard(3, |shard| {
+        outdate(shard);
+        shard.terminating = Some(at(-1));
+    }));
+    assert!(taken_back.desired(3).condition("Progressing").starts_with("False Settled"));
     let last = Pass::of(Cluster::manual(2).with_ready(3).shard(0, |shard| shard.drain(DrainReason::Rollout, at(-5)))).desired(2);
     assert_eq!(last.condition("Progressing"), "True RollingOut: The last outdated shard is draining.");
 }
