@@ -94,6 +94,20 @@ pub struct Settings {
     )]
     pub cluster_domain: String,
 
+    /// Whether to read the node of an evicted shard: the condition Draining then tells a node drain from the eviction of a
+    /// single pod. It needs the right to get nodes, which a Role cannot give: `true` in the cluster-wide installation only.
+    #[arg(
+        long,
+        env = "MCP_OPERATOR_READ_NODES",
+        value_name = "BOOL",
+        default_value = "false",
+        num_args = 0..=1,
+        require_equals = true,
+        default_missing_value = "true",
+        help_heading = "Scope"
+    )]
+    pub read_nodes: String,
+
     /// Name of this process in the events it writes and in the lease it holds: the pod's name.
     #[arg(long, env = "MCP_OPERATOR_IDENTITY", value_name = "NAME", default_value = "mcp-operator", help_heading = "Operator")]
     pub identity: String,
@@ -122,6 +136,8 @@ pub struct Config {
     pub lease: Option<String>,
     /// DNS domain of the Kubernetes cluster.
     pub cluster_domain: String,
+    /// Whether nodes may be read.
+    pub reads_nodes: bool,
     /// Name of this process in events and in the lease.
     pub identity: String,
 }
@@ -194,6 +210,10 @@ impl Config {
                 Duration::ZERO
             }
         };
+        let reads_nodes = settings.read_nodes == "true";
+        if !matches!(settings.read_nodes.as_str(), "true" | "false") {
+            complain("read-nodes", "MCP_OPERATOR_READ_NODES", format!("{:?} must be 'true' or 'false'", settings.read_nodes));
+        }
         let listen = settings.listen.parse().map_err(|_| {
             complain(
                 "listen",
@@ -235,6 +255,7 @@ impl Config {
             operator_namespace: settings.operator_namespace.clone(),
             lease,
             cluster_domain: settings.cluster_domain.clone(),
+            reads_nodes,
             identity: settings.identity.clone(),
         })
     }
@@ -339,6 +360,13 @@ mod tests {
         ]) {
             assert!(problem.contains(part) && problem.contains("MCP_OPERATOR_"), "{problem}");
         }
+    }
+
+    #[test]
+    fn nodes_are_read_only_where_we_are_told_that_we_may() {
+        assert!(!parse(&[]).unwrap().reads_nodes);
+        assert!(parse(&["--read-nodes"]).unwrap().reads_nodes && parse(&["--read-nodes=true"]).unwrap().reads_nodes);
+        assert!(parse(&["--read-nodes=yes"]).unwrap_err().0[0].contains("MCP_OPERATOR_READ_NODES"));
     }
 
     #[test]

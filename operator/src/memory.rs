@@ -47,6 +47,8 @@ pub struct Memory {
     pub rotation: KeysMemory,
     /// The last report of each pod, by uid.
     pub reports: HashMap<String, Received>,
+    /// Whether the node of an evicted pod is being emptied, by uid.
+    pub leaving: HashMap<String, bool>,
     /// What became of the catalog.
     pub catalog: CatalogMemory,
     /// The flip to the published configuration, and the hash it is about.
@@ -170,6 +172,7 @@ impl Memory {
             keys: None,
             rotation: KeysMemory::default(),
             reports: HashMap::new(),
+            leaving: HashMap::new(),
             catalog: CatalogMemory::default(),
             flip: (String::new(), Flip::default()),
             members: Members::default(),

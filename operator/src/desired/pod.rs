@@ -13,9 +13,10 @@ mod labels;
 use std::collections::BTreeMap;
 
 use k8s_openapi::api::core::v1::{
-    Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction, ObjectFieldSelector, Pod,
-    PodSecurityContext, PodSpec, Probe, ResourceRequirements, SeccompProfile, SecretVolumeSource, SecurityContext, Toleration,
-    TopologySpreadConstraint, Volume, VolumeMount,
+    Affinity, Capabilities, ConfigMapVolumeSource, Container, ContainerPort, EnvVar, EnvVarSource, HTTPGetAction,
+    ObjectFieldSelector, Pod, PodAffinityTerm, PodAntiAffinity, PodSecurityContext, PodSpec, Probe, ResourceRequirements,
+    SeccompProfile, SecretVolumeSource, SecurityContext, Toleration, TopologySpreadConstraint, Volume, VolumeMount,
+    WeightedPodAffinityTerm,
 };
 use k8s_openapi::apimachinery::pkg::api::resource::Quantity;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::LabelSelector;
@@ -141,7 +142,7 @@ pub fn shard_pod(cluster: &McpCluster, rendered: &Rendered, index: u32) -> Pod {
 fn pod_spec(cluster: &McpCluster, image: &str, theirs: mcp_crds::cluster::PodSpec) -> PodSpec {
     let name = name_of(cluster);
     PodSpec {
-        affinity: theirs.affinity,
+        affinity: apart(name, theirs.affinity, theirs.topology_spread_constraints.is_empty()),
         automount_service_account_token: Some(false),
         containers: vec![container(cluster, image)],
         enable_service_links: Some(false),
@@ -262,19 +263,37 @@ fn tolerations(theirs: Vec<Toleration>) -> Vec<Toleration> {
     all
 }
 
-/// The user's constraints, or an even spread over zones and nodes that never keeps a shard from starting.
+/// The user's affinity; and where the user says nothing of how shards are to lie, a preference for other zones.
+///
+/// Zones are no spread constraint, as nodes are: for pods with any constraint the scheduler scores only nodes that have the
+/// labels of all of them, so where nodes have no zone, a constraint on zones voids the one on nodes, and all shards may come to
+/// lie on one.
+fn apart(cluster: &str, theirs: Option<Affinity>, is_ours: bool) -> Option<Affinity> {
+    let has_own = theirs.as_ref().is_some_and(|affinity| affinity.pod_anti_affinity.is_some());
+    if !is_ours || has_own {
+        return theirs;
+    }
+    let term = PodAffinityTerm {
+        label_selector: Some(LabelSelector { match_labels: Some(names::shard_selector(cluster)), ..LabelSelector::default() }),
+        topology_key: "topology.kubernetes.io/zone".to_owned(),
+        ..PodAffinityTerm::default()
+    };
+    let preferred = vec![WeightedPodAffinityTerm { pod_affinity_term: term, weight: 100 }];
+    let anti = PodAntiAffinity { preferred_during_scheduling_ignored_during_execution: Some(preferred), ..Default::default() };
+    Some(Affinity { pod_anti_affinity: Some(anti), ..theirs.unwrap_or_default() })
+}
+
+/// The user's constraints, or an even spread over nodes that never keeps a shard from starting.
 fn spread(cluster: &str, theirs: Vec<TopologySpreadConstraint>) -> Vec<TopologySpreadConstraint> {
     let shards = || LabelSelector { match_labels: Some(names::shard_selector(cluster)), ..LabelSelector::default() };
     if theirs.is_empty() {
-        return ["topology.kubernetes.io/zone", "kubernetes.io/hostname"]
-            .map(|topology| TopologySpreadConstraint {
-                max_skew: 1,
-                topology_key: topology.to_owned(),
-                when_unsatisfiable: "ScheduleAnyway".to_owned(),
-                label_selector: Some(shards()),
-                ..TopologySpreadConstraint::default()
-            })
-            .into();
+        return vec![TopologySpreadConstraint {
+            max_skew: 1,
+            topology_key: "kubernetes.io/hostname".to_owned(),
+            when_unsatisfiable: "ScheduleAnyway".to_owned(),
+            label_selector: Some(shards()),
+            ..TopologySpreadConstraint::default()
+        }];
     }
     // Without a selector a constraint counts no pod at all, which nobody means.
     theirs
@@ -348,6 +367,22 @@ mod tests {
             let pod = shard_pod(&cluster, &template(&cluster, &image), 3);
             insta::assert_yaml_snapshot!(format!("pod_{}", name_of(&cluster)), pod);
         }
+    }
+
+    #[test]
+    fn shards_lie_apart_also_where_nodes_have_no_zone_and_as_the_user_says_where_he_says_anything() {
+        let pod = |spec: &str| template(&samples::cluster("tools", spec), IMAGE).template.spec;
+        let keys = |spec: &PodSpec| -> Vec<String> {
+            spec.topology_spread_constraints.iter().flatten().map(|constraint| constraint.topology_key.clone()).collect()
+        };
+        let ours = pod("{resources: {limits: {memory: 512Mi}}}");
+        assert_eq!(keys(&ours), ["kubernetes.io/hostname"], "every node has this label: none is left out of the score");
+        assert!(ours.affinity.unwrap().pod_anti_affinity.is_some());
+        let own = "{topologyKey: rack, maxSkew: 1, whenUnsatisfiable: DoNotSchedule}";
+        let own = pod(&format!(
+            "{{resources: {{limits: {{memory: 512Mi}}}}, podTemplate: {{spec: {{topologySpreadConstraints: [{own}]}}}}}}"
+        ));
+        assert_eq!((keys(&own), own.affinity), (vec!["rack".to_owned()], None));
     }
 
     #[test]

@@ -4,6 +4,7 @@ mod act;
 mod catalog;
 mod keys;
 mod news;
+mod nodes;
 mod objects;
 mod pods;
 mod tick;
@@ -145,6 +146,7 @@ impl Context {
             // A new process hears the shards before it says anything about them.
             self.hear_first(cluster).await;
         }
+        self.look_at_nodes(cluster).await;
 
         let now = Timestamp::now();
         let judged = self.judge(cluster, now);
@@ -190,8 +192,10 @@ impl Context {
         shards.sort_by_key(|shard| shard.index);
         self.remember(cluster, |memory| {
             memory.reports.retain(|uid, _| shards.iter().any(|shard| shard.uid == *uid));
+            memory.leaving.retain(|uid, _| shards.iter().any(|shard| shard.uid == *uid));
             for shard in &mut shards {
                 shard.report = memory.reports.get(&shard.uid).cloned();
+                shard.node_leaves = memory.leaving.get(&shard.uid).copied();
             }
             Observed {
                 cluster: cluster.clone(),

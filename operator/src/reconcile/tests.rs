@@ -51,6 +51,7 @@ impl World {
                 operator_namespace: "mcp-system".into(),
                 lease: None,
                 cluster_domain: "cluster.local".into(),
+                reads_nodes: false,
                 identity: "test".into(),
             }),
             budget: Arc::default(),

@@ -42,6 +42,7 @@ impl Context {
                     cluster: uid.clone(),
                     pod: shard.uid.clone(),
                     name: shard.name.clone(),
+                    node: shard.node.clone(),
                     address: address.clone(),
                     keys: keys.clone(),
                     request: LoadRequest {

@@ -49,6 +49,8 @@ pub struct ObservedShard {
     pub told_to_end: Option<Timestamp>,
     /// Why Kubernetes takes the pod away, when it does so by itself or by the eviction API.
     pub disruption: Option<Disruption>,
+    /// Whether its node was on its way out when the pod was evicted; none when we may not look.
+    pub node_leaves: Option<bool>,
     /// Labelled draining.
     pub draining: Option<DrainMark>,
     /// Labelled placed.
@@ -299,8 +301,19 @@ impl ObservedShard {
                 .map(|c| c.message.clone().unwrap_or_default()),
             address: status.and_then(|s| s.pod_ip.clone()),
             memory_limit: limit.and_then(|quantity| Bytes::try_from(quantity).ok()),
+            node_leaves: None,
             report: None,
         })
+    }
+
+    /// What its end is called when it was not ours to begin: the node goes, or this pod alone. An eviction does not say which.
+    /// Where we may not look at the node it is taken for a node drain, because hardly anybody else asks the eviction API.
+    pub fn eviction(&self) -> DrainReason {
+        match self.disruption {
+            Some(Disruption::Tainted) => DrainReason::NodeDrain,
+            Some(Disruption::Evicted) if self.node_leaves != Some(false) => DrainReason::NodeDrain,
+            Some(Disruption::Evicted | Disruption::Other) | None => DrainReason::Eviction,
+        }
     }
 
     /// The pod, for a write.

@@ -3,7 +3,7 @@
 use super::available::{failure_words, worst_failure};
 use super::view::{View, trouble_words};
 use super::{Truth, Verdict};
-use crate::stages::{Disruption, DrainReason, FailureReason, ObservedShard, START_DEADLINE, elapsed};
+use crate::stages::{DrainReason, FailureReason, ObservedShard, START_DEADLINE, elapsed};
 use crate::words::{names, thousands, three_figures};
 
 /// The condition `Progressing`.
@@ -40,9 +40,12 @@ pub(super) fn progressing(view: &View<'_>) -> Verdict {
         return decide(Truth::False, "DeadlineExceeded", words);
     }
     let missing = (view.decision.desired as usize).saturating_sub(view.active().count());
-    // What ends without ever having been Ready is missed by nobody.
-    let lost: Vec<_> = view.lost().filter(|shard| shard.was_ready()).map(|shard| shard.name.as_str()).collect();
-    if !lost.is_empty() {
+    // What ends without ever having been Ready is missed by nobody, and what is only left of a pod on a node that does not
+    // answer is nothing that goes on.
+    let lost = view.lost().filter(|shard| shard.was_ready());
+    let (gone, lost): (Vec<_>, Vec<_>) = lost.partition(|shard| shard.terminating.is_some() && shard.is_unheard(view.now));
+    if !lost.is_empty() || (!gone.is_empty() && (missing > 0 || !starting.is_empty())) {
+        let lost: Vec<_> = lost.iter().chain(&gone).map(|shard| shard.name.as_str()).collect();
         let what = if lost.len() == 1 { "is" } else { "are" };
         return decide(Truth::True, "Replacing", format!("{} {what} replaced.", names(lost)));
     }
@@ -79,7 +82,15 @@ pub(super) fn progressing(view: &View<'_>) -> Verdict {
         let verb = if leaving.len() == 1 { "leaves" } else { "leave" };
         return decide(Truth::True, "ScalingIn", format!("{} {verb}.", names(leaving)));
     }
-    decide(Truth::False, "Settled", String::new())
+    decide(Truth::False, "Settled", left_behind(&gone))
+}
+
+/// Pods that end when their node answers again, or is removed.
+fn left_behind(gone: &[&ObservedShard]) -> String {
+    let Some(node) = gone.iter().find_map(|shard| shard.node.as_deref()) else { return String::new() };
+    let shards = names(gone.iter().map(|shard| shard.name.as_str()));
+    let (verb, they) = if gone.len() == 1 { ("is", "it ends") } else { ("are", "they end") };
+    format!("{shards} {verb} left on {node}, which does not answer: {they} when it is back, or when the Node is removed.")
 }
 
 /// The condition `Draining`.
@@ -100,17 +111,18 @@ pub(super) fn draining(view: &View<'_>) -> Verdict {
     match (reason, evicted.is_empty(), draining.is_empty()) {
         (Some(reason), _, _) => decide(Truth::True, reason.as_str(), left(&draining)),
         (None, false, _) => {
-            // Who drains a node asks the eviction API for each of its pods; nobody else does so as a rule.
-            let node = |shard: &&ObservedShard| matches!(shard.disruption, Some(Disruption::Evicted | Disruption::Tainted));
-            let (drained, deleted): (Vec<_>, Vec<_>) = evicted.iter().copied().partition(node);
+            let (drained, deleted): (Vec<_>, Vec<_>) =
+                evicted.iter().copied().partition(|shard| shard.eviction() == DrainReason::NodeDrain);
             let (reason, who, what) = match drained.as_slice() {
-                [] => ("Eviction", deleted, "deleted"),
-                [_, ..] => ("NodeDrain", drained, "evicted"),
+                [] => (DrainReason::Eviction, deleted, "deleted"),
+                [_, ..] => (DrainReason::NodeDrain, drained, "evicted"),
             };
+            let node = who.iter().find(|shard| shard.node_leaves == Some(true)).and_then(|shard| shard.node.as_deref());
             let were = if who.len() == 1 { "was" } else { "were" };
             let end = if who.len() == 1 { "ends its streams by itself" } else { "end their streams by themselves" };
             let who = names(who.iter().map(|shard| shard.name.as_str()));
-            decide(Truth::True, reason, format!("{who} {were} {what}, and {end}."))
+            let why = node.map(|node| format!("{node} is drained: ")).unwrap_or_default();
+            decide(Truth::True, reason.as_str(), format!("{why}{who} {were} {what}, and {end}."))
         }
         (None, true, false) => decide(Truth::True, "Eviction", left(&draining)),
         (None, true, true) => decide(Truth::False, "NoShardDraining", String::new()),

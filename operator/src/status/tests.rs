@@ -4,7 +4,7 @@ use serde_json::json;
 use super::*;
 use crate::stages::fixture::{Cluster, MIB, TEMPLATE, at, ready};
 use crate::stages::{
-    CatalogRefusal, Container, DrainReason, Failure, FailureReason, Gate, Held, Numbers, ObservedShard, Termination,
+    CatalogRefusal, Container, Disruption, DrainReason, Failure, FailureReason, Gate, Held, Numbers, ObservedShard, Termination,
 };
 
 /// A pass: what was seen, decided and done.
@@ -426,10 +426,46 @@ fn a_rollout_is_told_and_so_is_what_freezes_it() {
 }
 
 #[test]
+fn a_pod_left_on_a_dead_node_is_mentioned_and_no_reason_to_go_on_about() {
+    let dead = |shard: &mut ObservedShard| {
+        shard.ready = false;
+        shard.ready_changed = Some(at(-300));
+        shard.report.as_mut().unwrap().at = at(-350);
+        shard.terminating = Some(at(-200));
+        shard.node = Some("node-2".into());
+    };
+    let replaced =
+        |pending: u32| Pass::of(Cluster::manual(2).with_ready(3 - pending).with_pending(pending).shard(1, dead)).desired(2);
+    assert_eq!(replaced(1).condition("Progressing"), "True Replacing: tools-1 is replaced.");
+    let settled = replaced(0);
+    assert_eq!(
+        settled.condition("Progressing"),
+        "False Settled: tools-1 is left on node-2, which does not answer: it ends when it is back, or when the Node is removed."
+    );
+    assert_eq!(settled.condition("Draining"), "False NoShardDraining");
+    assert!(settled.condition("Ready").starts_with("True Serving"));
+}
+
+#[test]
 fn a_lost_shard_is_replaced_and_a_leaving_one_scales_in() {
     let lost = Pass::of(Cluster::manual(2).with_ready(2).shard(1, |shard| shard.terminating = Some(at(-1))));
     assert_eq!(lost.condition("Progressing"), "True Replacing: tools-1 is replaced.");
     assert_eq!(lost.condition("Draining"), "True Eviction: tools-1 was deleted, and ends its streams by itself.");
+    let drained = |node_leaves: Option<bool>| {
+        Pass::of(Cluster::manual(3).with_ready(3).each(|shard| {
+            if shard.index < 2 {
+                shard.terminating = Some(at(300));
+                shard.disruption = Some(Disruption::Evicted);
+                shard.node = Some("node-2".into());
+                shard.node_leaves = node_leaves;
+            }
+        }))
+    };
+    let words = "tools-0, tools-1 were evicted, and end their streams by themselves.";
+    assert_eq!(drained(Some(true)).condition("Draining"), format!("True NodeDrain: node-2 is drained: {words}"));
+    assert_eq!(drained(None).condition("Draining"), format!("True NodeDrain: {words}"), "we may not look");
+    let words = "tools-0, tools-1 were deleted, and end their streams by themselves.";
+    assert_eq!(drained(Some(false)).condition("Draining"), format!("True Eviction: {words}"));
     let leaving = Pass::of(Cluster::manual(2).with_ready(3).shard(2, |shard| {
         shard.drain(DrainReason::ScaleIn, at(-5));
         shard.load(1316, 60 * MIB);
