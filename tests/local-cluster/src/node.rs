@@ -14,6 +14,8 @@ use crate::error::{At, Result, Step};
 use crate::machine::MOUNT_NAMESPACES;
 use crate::part::Part;
 use crate::plan::{Netns, NodeName, POD_RANGE};
+use crate::process::Life;
+use crate::progress::say;
 use crate::run::{command, output};
 use crate::state::NodeRecord;
 use crate::wait::{self, Poll};
@@ -40,6 +42,7 @@ pub(crate) fn prepare(cluster: &mut Cluster, node: NodeRecord) -> Result<()> {
 /// Makes a prepared node known to the API server and starts its other parts.
 pub(crate) fn register(cluster: &mut Cluster, name: NodeName) -> Result<()> {
     cluster.apply(&config::node_object(name), &name.to_string())?;
+    image::wait_for_containerd(cluster, name)?;
     cluster.start(Part::Kubelet(name))?;
     cluster.start(Part::KubeProxy(name))?;
     load_known_images(cluster, name)
@@ -120,6 +123,10 @@ pub(crate) fn start(cluster: &mut Cluster, name: NodeName) -> Result<()> {
     let mut started = false;
     for part in Part::of_node(name) {
         let fresh = cluster.start(part)?;
+        if fresh && part == Part::Containerd(name) {
+            // A kubelet that finds no socket ends.
+            image::wait_for_containerd(cluster, name)?;
+        }
         started |= fresh && part == Part::Kubelet(name);
     }
     load_known_images(cluster, name)?;
@@ -129,13 +136,17 @@ pub(crate) fn start(cluster: &mut Cluster, name: NodeName) -> Result<()> {
     Ok(())
 }
 
-/// Plugs a node's cable in and waits until the cluster has noticed.
+/// Plugs a node's cable in and waits until the cluster has noticed; there is nothing to notice while its kubelet is dead.
 pub(crate) fn plug_in(cluster: &Cluster, name: NodeName) -> Result<()> {
     if network::is_plugged(name)? {
         return Ok(());
     }
     let before = Seen::now(cluster, name);
     network::set_cable(name, true)?;
+    if matches!(cluster.life(Part::Kubelet(name)), Life::Dead | Life::Ending) {
+        say(&format!("{name} is plugged in, and its kubelet does not run: `local-cluster start {name}`"));
+        return Ok(());
+    }
     wait_back(cluster, name, &before, |seen| &seen.renewed)
 }
 

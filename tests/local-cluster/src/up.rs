@@ -3,6 +3,8 @@
 use std::path::Path;
 use std::time::Duration;
 
+use nix::sys::signal::Signal;
+
 use crate::binaries;
 use crate::certs::{self, Authority, Subject};
 use crate::cgroup::{self, Hierarchies};
@@ -58,12 +60,17 @@ pub(crate) fn up(state: State, workspace: &Path, cache: &Path, wish: &Wish) -> R
     Ok(())
 }
 
-/// A second `up`: starts what does not run, and changes nothing else.
+/// A second `up`: lets go on what is paused, starts what does not run, plugs in what is cut, adds nodes that are missing to
+/// the number that is asked for, and changes nothing else. So a test that died in the middle of a disaster needs no `down`.
 fn repair(cluster: &mut Cluster, wish: &Wish) -> Result<()> {
     let nodes = cluster.record.nodes.len();
     say(&format!("already up, with {nodes} node{}", if nodes == 1 { "" } else { "s" }));
-    if usize::from(wish.nodes) > nodes {
-        say("more nodes are added with `local-cluster join node-N`");
+    let nodes_before = cluster.record.node_names();
+    for part in cluster.record.parts() {
+        if cluster.life(part) == Life::Paused {
+            cluster.signal(part, Signal::SIGCONT)?;
+            say(&format!("resumed {part}"));
+        }
     }
     for part in Part::CLUSTER {
         if cluster.start(part)? {
@@ -74,10 +81,18 @@ fn repair(cluster: &mut Cluster, wish: &Wish) -> Result<()> {
         }
     }
     for name in cluster.record.node_names() {
+        if !network::is_plugged(name)? {
+            say(&format!("plugging {name} in"));
+            node::plug_in(cluster, name)?;
+        }
         if Part::of_node(name).into_iter().any(|part| matches!(cluster.life(part), Life::Dead | Life::Ending)) {
             say(&format!("starting {name}"));
             node::start(cluster, name)?;
         }
+    }
+    for name in NodeName::first(wish.nodes).filter(|name| !nodes_before.contains(name)) {
+        say(&format!("adding {name}"));
+        node::join(cluster, NodeRecord { name, memory: wish.node_memory })?;
     }
     wait_answering(cluster)
 }
