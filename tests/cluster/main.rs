@@ -16,11 +16,14 @@ mod calls;
 mod catalog;
 mod conditions;
 mod crash;
+mod disruption;
 mod foreign;
 mod keys;
 mod life;
+mod local_cluster;
 mod lossless;
 mod manifest;
+mod node_loss;
 mod placement;
 mod refusals;
 mod removal;
@@ -51,6 +54,8 @@ enum Needs {
     AnyCluster,
     /// The machine under the cluster is this one: its cgroups, its audit log.
     LocalCluster,
+    /// That, and two nodes that take pods.
+    TwoLocalNodes,
 }
 
 /// Which tests may run at the same time. The groups run in this order.
@@ -118,6 +123,12 @@ fn tests() -> Vec<Test> {
         Shared AnyCluster: broken::an_unschedulable_shard_says_what_the_scheduler_said;
         Shared AnyCluster: life::the_quickstart_becomes_ready_and_answers;
         Shared AnyCluster: refusals::invalid_manifests_are_refused_with_our_messages;
+        Alone TwoLocalNodes: disruption::a_drained_node_gives_its_shards_away_one_at_a_time;
+        Alone TwoLocalNodes: node_loss::a_lost_node_is_replaced_elsewhere_and_leaves_nothing_twice_when_it_returns;
+        Alone TwoLocalNodes: node_loss::a_node_without_its_kubelet_gives_its_streams_away_gracefully;
+        Alone TwoLocalNodes: local_cluster::a_cut_node_is_not_reached_and_a_joined_one_is;
+        Alone LocalCluster: local_cluster::parts_pause_go_on_end_and_start;
+        Alone LocalCluster: local_cluster::another_checkout_is_refused_and_told_whose_the_cluster_is;
         Shared AnyCluster: refusals::invalid_edits_are_refused_with_our_messages;
         Shared AnyCluster: refusals::kubectl_scale_is_refused_while_autoscaling;
         Shared AnyCluster: refusals::every_sample_is_accepted;
@@ -239,11 +250,14 @@ impl Group {
 fn trial(test: Test, operated: Operated, is_whole: bool, run: &Arc<Run>, runtime: &Handle) -> Trial {
     let (run, runtime) = (run.clone(), runtime.clone());
     Trial::ignorable_test(test.name, move || {
-        if test.needs == Needs::LocalCluster && !run.target.is_local() {
+        if test.needs != Needs::AnyCluster && !run.target.is_local() {
             return Ok(Completion::ignored_with("needs local-cluster: looks at the machine under the cluster"));
         }
         if test.group == Group::Last && !is_whole {
             return Ok(Completion::ignored_with("needs the whole suite: looks at what all tests together asked for"));
+        }
+        if test.needs == Needs::TwoLocalNodes && runtime.block_on(run.nodes()).map_err(|why| why.to_string())? < 2 {
+            return Ok(Completion::ignored_with("needs two nodes: `local-cluster join node-2` adds one"));
         }
         let outcome = runtime.block_on(Namespace::with(run, operated, test.group.ends_within(), test.body));
         outcome.map(|()| Completion::Completed).map_err(|why| Failed::from(why.to_string()))

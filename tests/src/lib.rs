@@ -4,6 +4,7 @@
 //! target     which cluster: named, never guessed
 //! run        one run of the tests: the client, the kubectl, the leftovers of runs that died
 //! namespace  one namespace for each test, removed afterwards, explained on failure
+//! machine    the machine under the local cluster: cables pulled, parts stopped, and all of it undone
 //! operator   an operator of one namespace, for tests that disturb it
 //! apply      YAML → server-side apply, with the API server's own validation
 //! cluster    an McpCluster under test: its status, its shards, its events
@@ -28,6 +29,7 @@ pub mod cluster;
 pub mod diagnose;
 pub mod endpoints;
 pub mod failure;
+pub mod machine;
 pub mod mcp;
 pub mod metrics;
 pub mod namespace;

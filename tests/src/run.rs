@@ -7,7 +7,7 @@ use std::process::Stdio;
 use std::sync::atomic::{AtomicU32, Ordering};
 use std::time::Duration;
 
-use k8s_openapi::api::core::v1::Namespace;
+use k8s_openapi::api::core::v1::{Namespace, Node};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::Client;
 use kube::api::{Api, DeleteParams, ListParams};
@@ -76,6 +76,16 @@ impl Run {
         let run = Self { target, client, audit_began, id: random_suffix(), machine, next: AtomicU32::new(0) };
         run.sweep().await?;
         Ok(run)
+    }
+
+    /// How many nodes take pods.
+    ///
+    /// # Errors
+    /// When they cannot be listed.
+    pub async fn nodes(&self) -> Outcome<usize> {
+        let nodes = Api::<Node>::all(self.client.clone()).list(&ListParams::default()).await?.items;
+        let takes_pods = |node: &&Node| node.spec.as_ref().is_none_or(|spec| spec.unschedulable != Some(true));
+        Ok(nodes.iter().filter(takes_pods).count())
     }
 
     /// A name that no other run and no other test of this run uses.
