@@ -29,6 +29,7 @@ mod refusals;
 mod removal;
 mod rest;
 mod roles;
+mod rollout;
 mod scaling;
 
 use std::process::ExitCode;
@@ -96,7 +97,10 @@ macro_rules! tests {
 fn tests() -> Vec<Test> {
     tests! {
         Shared AnyCluster: scaling::streams_over_target_scale_out_and_their_end_scales_in_through_a_drain;
+        Shared AnyCluster: rollout::a_restart_replaces_one_at_a_time_and_stops_while_paused;
         Shared AnyCluster: scaling::memory_over_target_scales_out;
+        Shared AnyCluster: rollout::a_template_that_does_not_start_freezes_and_costs_nothing;
+        Shared AnyCluster: rollout::a_rollout_completes_at_min_equal_to_max_several_at_a_time;
         Shared AnyCluster: catalog::a_broken_catalog_is_refused_and_new_shards_serve_the_last_good_one;
         Shared AnyCluster: conditions::what_load_asks_for_and_does_not_get_is_told;
         Shared AnyCluster: conditions::shards_that_crash_or_keep_silent_are_told_apart;
