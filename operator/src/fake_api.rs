@@ -83,6 +83,14 @@ impl FakeApi {
         state.keep(path.to_owned(), object);
     }
 
+    /// The owner goes and leaves the object.
+    pub(crate) fn orphan(&self, path: &str) {
+        let mut state = self.state.lock().unwrap();
+        let mut object = state.objects.get(path).cloned().unwrap();
+        object["metadata"].as_object_mut().unwrap().remove("ownerReferences");
+        state.keep(path.to_owned(), object);
+    }
+
     pub(crate) fn object(&self, path: &str) -> Option<Value> {
         self.state.lock().unwrap().objects.get(path).cloned()
     }

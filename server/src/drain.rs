@@ -198,7 +198,7 @@ mod tests {
     fn an_order_that_is_repeated_with_what_is_left_of_its_time_changes_nothing() {
         let start = Instant::now();
         let phase = Phase::Serving.begin(start, WINDOW, TIMEOUT, false);
-        let left = TIMEOUT - Duration::from_secs(20);
+        let left = Duration::from_secs(TIMEOUT.as_secs() - 20);
         assert_eq!(phase.begin(after(20, start), WINDOW, left, false), phase);
         let hurried = phase.begin(after(20, start), Duration::from_secs(5), left, false).draining().unwrap();
         assert_eq!((hurried.since, hurried.streams_end), (start, after(25, start)));

@@ -11,6 +11,10 @@ pub const RESERVED_DESCRIPTORS: u64 = 256;
 pub const REFUSAL_LANE: usize = 64;
 /// How long such a connection may take.
 pub const REFUSAL_TIME: Duration = Duration::from_secs(5);
+/// What is taken of the body of a refused request, and for how long, so that its client reads the refusal.
+pub const DISCARDED_BYTES: usize = 256 << 10;
+/// See [`DISCARDED_BYTES`].
+pub const DISCARD_TIME: Duration = Duration::from_secs(1);
 /// Part of the memory limit that bodies in flight may take.
 const BODY_BUDGET_DIVISOR: u64 = 8;
 /// Bytes of bodies in flight where there is no memory limit.

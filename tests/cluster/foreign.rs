@@ -25,7 +25,7 @@ use crate::manifest::small;
 /// What somebody changed is put back at once; the watch, the pass and a busy machine take their time.
 const PUT_BACK_WITHIN: Duration = Duration::from_secs(45);
 /// A name that becomes free is taken within 30 s, and then shards start.
-const TAKEN_WITHIN: Duration = Duration::from_secs(90 + 90);
+const TAKEN_WITHIN: Duration = Duration::from_mins(3);
 /// Who changes our objects.
 const SOMEBODY: &str = "somebody";
 
@@ -352,7 +352,7 @@ pub(crate) async fn what_an_orphaning_deletion_left_is_adopted(namespace: Namesp
 
     let orphaning = DeleteParams { propagation_policy: Some(PropagationPolicy::Orphan), ..DeleteParams::default() };
     namespace.api::<McpCluster>().delete("kept", &orphaning).await?;
-    eventually("the end of the McpCluster", Duration::from_secs(60), || async {
+    eventually("the end of the McpCluster", Duration::from_mins(1), || async {
         claim!(namespace.api::<McpCluster>().get_opt("kept").await?.is_none(), "it is still there");
         let pods = cluster.pods().await?;
         claim!(pods.len() == 2 && pods.iter().all(|pod| pod.owner_references().is_empty()), "pods: {pods:?}");

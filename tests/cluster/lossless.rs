@@ -18,7 +18,7 @@ use crate::manifest::small;
 /// Longer than the 10 s in which a draining shard still answers everybody, so that its refusals would be met.
 const WINDOW: Duration = Duration::from_secs(16);
 /// A window, a request, the operator's rounds, the process's end, and a busy machine.
-const DRAINS_WITHIN: Duration = Duration::from_secs(120);
+const DRAINS_WITHIN: Duration = Duration::from_mins(2);
 /// Streams of each era on each shard.
 const HELD: usize = 15;
 
@@ -35,8 +35,12 @@ struct Scene {
 }
 
 impl Scene {
-    async fn set(namespace: &Namespace, name: &str, shards: u32) -> Outcome<Self> {
-        namespace.apply(&small(name, &spec(shards)).to_string()).await?;
+    async fn set(namespace: &Namespace, name: &str, shards: u32, more: &Value) -> Outcome<Self> {
+        let mut spec = spec(shards);
+        for (field, value) in more.as_object().into_iter().flatten() {
+            spec[field] = value.clone();
+        }
+        namespace.apply(&small(name, &spec).to_string()).await?;
         let cluster = namespace.cluster(name);
         cluster.until_settled(i32::try_from(shards)?, STARTS_WITHIN).await?;
         let endpoints = Endpoints::watch(&cluster).await?;
@@ -99,7 +103,7 @@ async fn pod(cluster: &Cluster, name: &str) -> Outcome<Pod> {
 }
 
 pub(crate) async fn nothing_is_lost_by_scale_in_deletion_eviction_and_rollout(namespace: Namespace) -> Outcome {
-    let mut scene = Scene::set(&namespace, "whole", 3).await?;
+    let mut scene = Scene::set(&namespace, "whole", 3, &json!({})).await?;
     let cluster = scene.cluster.clone();
 
     scene.traffic.mark("scale-in to two");
@@ -179,7 +183,12 @@ pub(crate) async fn nothing_is_lost_by_a_node_drain(namespace: Namespace) -> Out
     let nodes: Api<Node> = Api::all(namespace.client().clone());
     let nodes = nodes.list(&kube::api::ListParams::default()).await?.items;
     claim!(nodes.len() >= 2, "a node can be drained only where there is another");
-    let mut scene = Scene::set(&namespace, "moved", 4).await?;
+    // On both nodes, and on neither more than on the other, as far as a node takes pods at all.
+    let spread = json!({
+        "maxSkew": 1, "topologyKey": "kubernetes.io/hostname", "whenUnsatisfiable": "DoNotSchedule", "nodeTaintsPolicy": "Honor",
+    });
+    let spread = json!({"podTemplate": {"spec": {"topologySpreadConstraints": [spread]}}});
+    let mut scene = Scene::set(&namespace, "moved", 4, &spread).await?;
     let pods = scene.cluster.ready_pods().await?;
     let node_of = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
     let node = node_of(pods.first().ok_or_else(|| Failure::new("no shard"))?);

@@ -25,6 +25,7 @@ mod lossless;
 mod manifest;
 mod node_loss;
 mod placement;
+mod pods;
 mod refusals;
 mod removal;
 mod rest;
@@ -107,6 +108,9 @@ fn tests() -> Vec<Test> {
         Shared AnyCluster: conditions::what_is_not_allowed_is_told_in_the_words_of_who_forbids_it;
         Shared AnyCluster: conditions::a_catalog_that_cannot_be_served_says_why;
         Shared AnyCluster: conditions::conditions_move_when_something_did_and_not_in_between;
+        Shared AnyCluster: pods::what_admission_adds_to_a_pod_is_no_drift;
+        Shared AnyCluster: pods::a_pod_that_ends_is_replaced_at_once_whatever_becomes_of_its_name;
+        Shared AnyCluster: pods::a_resize_in_place_is_accepted_and_shown;
         Shared AnyCluster: foreign::what_others_change_or_delete_is_put_back;
         Shared AnyCluster: foreign::a_name_of_somebody_else_is_left_alone_until_it_is_free;
         Shared AnyCluster: foreign::another_controller_is_not_fought_for_ever;

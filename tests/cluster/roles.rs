@@ -17,13 +17,8 @@ use crate::manifest::small;
 
 /// Where the admission plugin OwnerReferencesPermissionEnforcement is on, who adopts an orphan must be allowed to delete it. It
 /// asks without a request of ours, so that the audit log never shows these.
-const FOR_ADOPTION: [&str; 5] = [
-    "/configmaps delete",
-    "/secrets delete",
-    "/serviceaccounts delete",
-    "/services delete",
-    "policy/poddisruptionbudgets delete",
-];
+const FOR_ADOPTION: [&str; 4] =
+    ["/configmaps delete", "/secrets delete", "/services delete", "policy/poddisruptionbudgets delete"];
 
 /// An operator of one namespace, and an `McpCluster` in another.
 pub(crate) async fn an_operator_of_one_namespace_leaves_others_alone(namespace: Namespace) -> Outcome {

@@ -259,3 +259,61 @@ async fn keys_that_cannot_be_read_are_left_alone() {
     assert!(writes.iter().all(|line| !line.contains("tools-keys") && !line.contains("pods/")), "{writes:?}");
     assert_eq!(api.object("secrets/tools-keys").unwrap()["data"], json!({shard::KEYS_FILE: "e30="}));
 }
+
+#[tokio::test]
+async fn a_catalog_that_cannot_be_read_yet_is_not_loaded() {
+    let world = World::refusing(SPEC, |asked| (asked.line() == "GET configmaps/extra").then_some(403)).await;
+    world.pass().await;
+    assert_eq!(world.condition("CatalogValid"), "Unknown NotLoaded");
+    assert_eq!(world.condition("Ready"), "False ApplyFailed", "and what keeps it from being read");
+}
+
+/// What is there when a cluster is created anew after `kubectl delete --cascade=orphan`: everything, without an owner.
+#[tokio::test]
+async fn orphans_are_adopted_before_anything_is_created_beside_them() {
+    let world = World::new(SPEC).await;
+    world.pass().await;
+    let mut again = world.cluster.as_ref().clone();
+    again.metadata.uid = Some("another".into());
+    for path in [
+        "secrets/tools-keys",
+        "secrets/tools-credentials",
+        "serviceaccounts/tools-shard",
+        "services/tools-shards",
+        "services/tools-members",
+        "services/tools",
+        "poddisruptionbudgets/tools",
+        "configmaps/tools-config",
+        "pods/tools-0",
+        "pods/tools-1",
+    ] {
+        world.api.orphan(path);
+    }
+    let keys = world.api.object("secrets/tools-keys").unwrap()["data"].clone();
+    // A new process, which has seen the pods by their labels.
+    let (client, stores) = world.api.client().await;
+    for name in ["tools-0", "tools-1"] {
+        stores.pods.wrote(serde_json::from_value(world.api.object(&format!("pods/{name}")).unwrap()).unwrap());
+    }
+    let context = Context {
+        config: world.context.config.clone(),
+        events: Events::new(client.clone(), "test"),
+        client,
+        stores,
+        memories: Memories::default(),
+        metrics: Arc::default(),
+        budget: Arc::default(),
+        shards: Shards::default(),
+        random: SystemRandom::new(),
+    };
+    let again = World { api: world.api.clone(), context: Arc::new(context), cluster: Arc::new(again) };
+    let writes = again.pass().await;
+    assert!(writes.iter().all(|line| !line.starts_with("POST")), "{writes:?}");
+    for path in ["services/tools", "configmaps/tools-config", "pods/tools-0", "pods/tools-1", "secrets/tools-keys"] {
+        let object = again.api.object(path).unwrap();
+        let owners: Vec<_> =
+            object["metadata"]["ownerReferences"].as_array().unwrap().iter().map(|owner| owner["uid"].clone()).collect();
+        assert_eq!(owners, ["another"], "{path}");
+    }
+    assert_eq!(again.api.object("secrets/tools-keys").unwrap()["data"], keys, "sessions live on");
+}

@@ -127,6 +127,17 @@ fn a_drain_ends_when_streams_and_requests_have_and_endpoints_have_followed() {
 }
 
 #[test]
+fn the_last_ready_shard_is_not_deleted_when_it_has_drained_until_another_is_ready_or_its_time_is_up() {
+    let last = |started: i64| {
+        Cluster::manual(1).with_ready(1).with_pending(1).shard(0, |shard| shard.drain(DrainReason::Eviction, at(started)))
+    };
+    assert_eq!(deleted(&run(&last(-60), &size(1, 1))), [], "clients are told to come back, and are not turned away");
+    assert_eq!(deleted(&run(&last(-301), &size(1, 1))), [("tools-0", DeleteReason::DeadlineExceeded)]);
+    let followed = Cluster::manual(1).with_ready(2).shard(0, |shard| shard.drain(DrainReason::Eviction, at(-60)));
+    assert_eq!(deleted(&run(&followed, &size(1, 1))), [("tools-0", DeleteReason::Drained)]);
+}
+
+#[test]
 fn a_report_from_before_the_drain_proves_nothing_and_the_call_is_repeated() {
     let cluster = Cluster::manual(1).with_ready(2).shard(1, |shard| {
         shard.drain(DrainReason::ScaleIn, at(-60));

@@ -3,7 +3,6 @@
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll};
-use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http_body::{Body, Frame, SizeHint};
@@ -14,15 +13,12 @@ use super::running::{Next, Running};
 use crate::connection::Busy;
 use crate::era::Payload;
 use crate::hub;
-use crate::limits::Limits;
+use crate::limits::{DISCARD_TIME, DISCARDED_BYTES, Limits};
 use crate::load::{BodyBytes, InFlight, Load};
 use crate::sse;
 
 /// What is reserved at a time for a body that does not say its length.
 const CHUNK: u64 = 64 << 10;
-/// What is taken of the body of a refused request, at most.
-const DISCARDED_BYTES: usize = 256 << 10;
-const DISCARD_TIME: Duration = Duration::from_secs(1);
 
 /// A request body, and the bytes reserved for it.
 #[derive(Debug)]
