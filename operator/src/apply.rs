@@ -259,15 +259,14 @@ impl Writer {
     /// `Contested` while somebody keeps changing them; what the API server said otherwise.
     pub async fn put_labels_back(&self, pod: &PodRef, labels: &[(String, String)], field: String) -> Result<Wrote> {
         let object = Object::of::<Pod>(&pod.name);
-        let mut wrote = Wrote::Unchanged;
-        if self.contests.may_put_back(&object.to_string(), Timestamp::now()) {
-            let told = Told { field, by: None };
-            self.contests.tell(&object.to_string(), told.clone());
-            let labels: Vec<_> = labels.iter().map(|(key, value)| (key.as_str(), Some(value.as_str()))).collect();
-            self.label_pod(pod, &labels, &[]).await?;
-            wrote = Wrote::PutBack(told);
+        if !self.contests.may_put_back(&object.to_string(), Timestamp::now()) {
+            return Err(Error::Contested { object, field, by: None });
         }
-        self.unless_fought(object, wrote)
+        let told = Told { field, by: None };
+        self.contests.tell(&object.to_string(), told.clone());
+        let labels: Vec<_> = labels.iter().map(|(key, value)| (key.as_str(), Some(value.as_str()))).collect();
+        self.label_pod(pod, &labels, &[]).await?;
+        self.unless_fought(object, Wrote::PutBack(told))
     }
 
     /// Looks for a pod that went out of sight, and puts back the labels by which it is seen. `foreign` says which those are.
@@ -371,8 +370,10 @@ impl Writer {
             Need::Nothing => return Ok((Wrote::Unchanged, None)),
             Need::Apply => Wrote::Changed,
             Need::Adopt => Wrote::Adopted,
-            Need::PutBack(_) if !self.contests.may_put_back(&key.to_string(), Timestamp::now()) => {
-                return Ok((Wrote::Unchanged, None));
+            Need::PutBack(field) if !self.contests.may_put_back(&key.to_string(), Timestamp::now()) => {
+                // No news comes when the pause is over: as any other refusal, it is tried again.
+                let by = self.contests.told(&key.to_string()).and_then(|told| told.by);
+                return Err(Error::Contested { object: key, field, by });
             }
             Need::PutBack(field) => {
                 // Only our own entry is kept in memory; who wrote last is asked for when somebody wants to know.

@@ -77,6 +77,11 @@ impl Contests {
         self.with(object, |contest| contest.told = Some(told));
     }
 
+    /// What was put back last.
+    pub fn told(&self, object: &str) -> Option<Told> {
+        self.with(object, |contest| contest.told.clone())
+    }
+
     /// What to tell about an object over which there is a fight: from the fourth time until it has been left in peace for
     /// twice as long as the last pause.
     pub fn fight(&self, object: &str, now: Timestamp) -> Option<Told> {

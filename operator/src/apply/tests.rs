@@ -145,9 +145,15 @@ async fn a_field_that_another_controller_wants_is_not_fought_over_for_ever() {
         api.seize("services/tools", "/metadata/labels/mcpcluster.dev~1cluster", json!("other"));
         api.take_writes();
         let outcome = again().await.apply(labelled("same")).await;
-        outcomes.push((outcome.is_ok(), api.take_writes().len()));
+        outcomes.push((outcome.map_err(|error| error.sentence()), api.take_writes().len()));
     }
-    assert_eq!(outcomes, [(true, 1), (true, 1), (true, 1), (true, 0)], "the fourth waits");
+    assert!(outcomes[..3].iter().all(|(outcome, writes)| outcome.is_ok() && *writes == 1), "{outcomes:?}");
+    let (waits, writes) = outcomes.pop().unwrap();
+    let sentence = waits.unwrap_err();
+    assert!(
+        sentence.starts_with("kubectl-edit changes metadata.labels") && writes == 0,
+        "the fourth waits, and says so: {sentence}"
+    );
 }
 
 #[tokio::test]
