@@ -27,6 +27,8 @@ use tokio_rustls::TlsAcceptor;
 /// A review of a pod is smaller.
 const MAX_REVIEW: usize = 3 << 20;
 const PORT: u16 = 8443;
+/// Name of the container.
+const SIDECAR: &str = "sidecar";
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn Error>> {
@@ -87,8 +89,13 @@ fn answer(request: &Value, image: &str) -> Value {
     })
 }
 
-/// What every pod gets. Of labels and annotations there may be none yet.
+/// What every pod gets, once: it is asked again when somebody else changed the pod after it. Of labels and annotations there
+/// may be none yet.
 fn patch(pod: &Value, image: &str) -> Value {
+    let containers = pod["spec"]["containers"].as_array();
+    if containers.into_iter().flatten().any(|container| container["name"] == SIDECAR) {
+        return json!([]);
+    }
     let put = |map: &str| {
         if pod["metadata"][map].is_object() {
             json!({"op": "add", "path": format!("/metadata/{map}/example.com~1injected"), "value": "yes"})
@@ -97,7 +104,7 @@ fn patch(pod: &Value, image: &str) -> Value {
         }
     };
     let sidecar = json!({
-        "name": "sidecar",
+        "name": SIDECAR,
         "image": image,
         "imagePullPolicy": "IfNotPresent",
         "env": [{"name": "ECHO_LISTEN", "value": "0.0.0.0:15000"}],
@@ -126,6 +133,11 @@ mod tests {
             (&json!("/metadata/annotations"), &json!("yes"))
         );
         assert_eq!(patch[2]["value"]["image"], "echo:1");
+    }
+
+    #[test]
+    fn a_pod_that_has_its_sidecar_is_left_alone() {
+        assert_eq!(patch(&json!({"spec": {"containers": [{"name": "a"}, {"name": SIDECAR}]}}), "echo:1"), json!([]));
     }
 
     #[test]
