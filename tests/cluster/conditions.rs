@@ -1,7 +1,6 @@
 //! Conditions as API: reasons that no other test produces, each on a real cluster, and what holds of every status in between.
 //! Which test produces which reason is in tests/reasons.rs.
 
-use std::collections::BTreeSet;
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -11,12 +10,13 @@ use mcp_crds::shard::ADMIN_PORT;
 use mcp_tests::cluster::{Cluster, STARTS_WITHIN, has_condition, message};
 use mcp_tests::mcp::{Era, hold};
 use mcp_tests::operator::Images;
-use mcp_tests::record::{Reason, Record};
+use mcp_tests::record::Record;
 use mcp_tests::wait::eventually;
 use mcp_tests::{Failure, Namespace, Outcome, claim, claim_eq, reach};
 use serde_json::{Value, json};
 
 use crate::manifest::{greet, small};
+use crate::scaling::slow_upload;
 
 /// The operator looks every 5 s; a refused write is tried again within 30 s; a busy machine takes its time.
 const TOLD_WITHIN: Duration = Duration::from_secs(90);
@@ -29,13 +29,17 @@ async fn until_all(cluster: &Cluster, conditions: &[(&str, &str, &str)]) -> Outc
     Ok(())
 }
 
-/// Fails unless the record has seen them.
-fn has_seen(seen: &BTreeSet<Reason>, conditions: &[(&str, &str, &str)]) -> Outcome {
-    for (kind, status, reason) in conditions {
-        let condition = ((*kind).to_owned(), (*status).to_owned(), (*reason).to_owned());
-        claim!(seen.contains(&condition), "never seen: {kind}={status} {reason}");
-    }
-    Ok(())
+/// Waits until the record, whose watch may be a moment behind, has seen them.
+async fn until_seen(record: &Record, conditions: &[(&str, &str, &str)]) -> Outcome {
+    eventually("conditions in the record", Duration::from_secs(10), || async {
+        let seen = record.check()?;
+        for (kind, status, reason) in conditions {
+            let condition = ((*kind).to_owned(), (*status).to_owned(), (*reason).to_owned());
+            claim!(seen.contains(&condition), "never seen: {kind}={status} {reason}");
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// The part of `kubectl describe` that a person reads first: a line of the conditions, by its message.
@@ -140,8 +144,8 @@ pub(crate) async fn a_catalog_that_cannot_be_served_says_why(namespace: Namespac
     let object = cluster.until_condition("Ready", "False", "CatalogInvalid", TOLD_WITHIN).await?;
     claim_eq!(message(&object, "Ready"), "1 shard serves the catalog of generation 1.", "message of Ready");
     has_condition(&object, "Available", "True", "ShardsReady").map_err(Failure::new)?;
-    let seen = record.check()?;
-    has_seen(&seen, &[("AutoscalingActive", "False", "ManualReplicas"), ("MemoryPressure", "Unknown", "MetricsUnavailable")])
+    until_seen(&record, &[("AutoscalingActive", "False", "ManualReplicas"), ("MemoryPressure", "Unknown", "MetricsUnavailable")])
+        .await
 }
 
 // === what the API server and the person in charge do not let happen ===
@@ -191,11 +195,12 @@ pub(crate) async fn what_is_not_allowed_is_told_in_the_words_of_who_forbids_it(n
     claim_eq!(poor.pods().await?.len(), 1, "pods of a paused cluster");
     poor.patch(&json!({"spec": {"paused": false, "replicas": 1}})).await?;
     kubectl_wait(&namespace, "poor", "Ready").await?;
-    let seen = record.check()?;
-    has_seen(
-        &seen,
+    until_all(&poor, &[("MemoryPressure", "False", "BelowTarget")]).await?;
+    until_seen(
+        &record,
         &[("Ready", "True", "Serving"), ("MemoryPressure", "False", "BelowTarget"), ("Draining", "False", "NoShardDraining")],
-    )?;
+    )
+    .await?;
     claim_eq!(record.course("poor", "CatalogValid"), ["True Compiled"], "course of CatalogValid");
     Ok(())
 }
@@ -253,8 +258,8 @@ pub(crate) async fn shards_that_crash_or_keep_silent_are_told_apart(namespace: N
         let object = cluster.until_condition("Available", "False", "CrashLooping", TOLD_WITHIN).await?;
         has_condition(&object, "Ready", "False", "CrashLooping").map_err(Failure::new)?;
         claim!(message(&object, "Ready").contains("kubectl logs crashing-0 --previous"), "{}", message(&object, "Ready"));
-        // The remedy works.
-        namespace.kubectl(&["logs", "crashing-0", "--previous"]).await?;
+        // The remedy works, but for the moment in which the kubelet clears the last container away and starts the next.
+        eventually("the log of the last crash", TOLD_WITHIN, || namespace.kubectl(&["logs", "crashing-0", "--previous"])).await?;
         describe(&namespace, "crashing", &["Warning  CrashLooping", "crashing-0"]).await
     };
     let silent = async {
@@ -288,9 +293,8 @@ pub(crate) async fn shards_that_crash_or_keep_silent_are_told_apart(namespace: N
         futures::try_join!(killing, told).map(drop)
     };
     futures::try_join!(crashing, silent, greedy)?;
-    let seen = record.check()?;
-    has_seen(
-        &seen,
+    until_seen(
+        &record,
         &[
             ("Ready", "Unknown", "Reconciling"),
             ("Available", "Unknown", "Reconciling"),
@@ -300,6 +304,7 @@ pub(crate) async fn shards_that_crash_or_keep_silent_are_told_apart(namespace: N
             ("Ready", "False", "OOMKilled"),
         ],
     )
+    .await
 }
 
 // === what load asks for and does not get ===
@@ -318,7 +323,14 @@ pub(crate) async fn what_load_asks_for_and_does_not_get_is_told(namespace: Names
         ("rated", sized(&json!({"minReplicas": 1, "maxReplicas": 4, "connections": connections, "behavior": slowly}))),
         ("calm", sized(&json!({"minReplicas": 1, "maxReplicas": 4, "connections": connections, "behavior": later}))),
         ("least", sized(&json!({"minReplicas": 2, "maxReplicas": 4}))),
-        ("tight", sized(&json!({"minReplicas": 1, "maxReplicas": 1, "memory": {"targetPercent": 10}}))),
+        (
+            "tight",
+            json!({
+                "autoscaling": {"minReplicas": 1, "maxReplicas": 1, "memory": {"targetPercent": 10}},
+                "limits": {"readTimeout": "60s", "requestTimeout": "60s", "maxRequestSize": "2Mi"},
+                "drain": {"window": "2s", "timeout": "60s"},
+            }),
+        ),
     ];
     for (name, spec) in &clusters {
         namespace.apply(&small(name, spec).to_string()).await?;
@@ -343,7 +355,12 @@ pub(crate) async fn what_load_asks_for_and_does_not_get_is_told(namespace: Names
     };
     let tight = async {
         let cluster = namespace.cluster("tight");
-        until_all(&cluster, &[("MemoryPressure", "True", "AboveTarget"), ("Ready", "True", "MemoryPressure")]).await
+        cluster.until_condition("Available", "True", "ShardsReady", STARTS_WITHIN).await?;
+        let endpoint = cluster.endpoint().await?;
+        let uploads: Vec<_> = (0..4).map(|_| tokio::spawn(slow_upload(endpoint.clone(), 2_000_000))).collect();
+        let told = until_all(&cluster, &[("MemoryPressure", "True", "AboveTarget"), ("Ready", "True", "MemoryPressure")]).await;
+        uploads.iter().for_each(tokio::task::JoinHandle::abort);
+        told
     };
     futures::try_join!(
         loaded("most", "AtMaximum", "AtMaximum"),
@@ -383,9 +400,9 @@ pub(crate) async fn conditions_move_when_something_did_and_not_in_between(namesp
     cluster.until_condition("Draining", "True", "ScaleIn", TOLD_WITHIN).await?;
     cluster.until_settled(1, TOLD_WITHIN).await?;
     drop(held);
-    let seen = record.check()?;
-    has_seen(
-        &seen,
+    until_seen(
+        &record,
         &[("Progressing", "True", "Replacing"), ("Progressing", "True", "ScalingIn"), ("Progressing", "False", "Settled")],
     )
+    .await
 }

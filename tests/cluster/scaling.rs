@@ -122,7 +122,7 @@ pub(crate) async fn memory_over_target_scales_out(namespace: Namespace) -> Outco
 }
 
 /// Sends all of a body but its last byte, and then waits.
-async fn slow_upload(endpoint: mcp_tests::reach::Endpoint, size: usize) {
+pub(crate) async fn slow_upload(endpoint: mcp_tests::reach::Endpoint, size: usize) {
     let part = futures::stream::iter((0..size / 10_000).map(|_| Ok::<_, std::io::Error>(bytes::Bytes::from(vec![b' '; 10_000]))));
     let body = futures::StreamExt::chain(part, futures::stream::pending());
     let request = endpoint.http.post(endpoint.url.clone()).header("content-type", "application/json");
