@@ -107,8 +107,8 @@ pub struct PodSpec {
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(transform = rules::core(), transform = rules::list(32))]
     pub tolerations: Vec<Toleration>,
-    /// How the pods are spread (core/v1 TopologySpreadConstraint); by default over zones and nodes, ScheduleAnyway. Without a
-    /// labelSelector it means the shards of this McpCluster.
+    /// How the pods are spread (core/v1 TopologySpreadConstraint); by default over nodes, ScheduleAnyway; zones are preferred
+    /// apart by affinity. Without a labelSelector it means the shards of this McpCluster.
     #[serde(skip_serializing_if = "Vec::is_empty")]
     #[schemars(transform = rules::core(), transform = rules::list_map(&["topologyKey", "whenUnsatisfiable"], 8))]
     pub topology_spread_constraints: Vec<TopologySpreadConstraint>,
