@@ -4,15 +4,13 @@
 //! last, or when somebody changed a field of it since: an empty apply is a write too. Pods are created with POST, labelled by
 //! merge patch and deleted, with their uid.
 //!
-//! An object with our labels and without a controller is an orphan, and is adopted, as controllers do: what
-//! `kubectl delete --cascade=orphan` left goes on under a new resource of the same name.
-//!
 //! # RBAC
 //! get on what is watched (the objects by name), patch on services, configmaps, serviceaccounts, poddisruptionbudgets and
 //! networkpolicies, delete on networkpolicies and serviceaccounts; get, create, patch on secrets; create, patch, delete on
 //! pods; patch on mcpclusters/status. Where the API server runs the admission plugin OwnerReferencesPermissionEnforcement, who
 //! adopts an object must be allowed to delete it.
 
+mod adopt;
 mod contest;
 mod rewrite;
 #[cfg(test)]
@@ -85,6 +83,7 @@ pub struct Writer {
     metrics: Arc<Metrics>,
     stores: Arc<Stores>,
     namespace: String,
+    cluster: String,
     owner: String,
     contests: Arc<Contests>,
 }
@@ -96,16 +95,24 @@ impl std::fmt::Debug for Writer {
 }
 
 impl Writer {
-    /// A writer for objects in this namespace whose owner is the McpCluster with this uid.
+    /// A writer for the objects of this McpCluster.
     pub fn new(
         client: Client,
         metrics: Arc<Metrics>,
         stores: Arc<Stores>,
         contests: Arc<Contests>,
-        namespace: &str,
-        owner: &str,
+        cluster: &McpCluster,
     ) -> Self {
-        Self { client, metrics, stores, namespace: namespace.to_owned(), owner: owner.to_owned(), contests }
+        let metadata = &cluster.metadata;
+        Self {
+            client,
+            metrics,
+            stores,
+            namespace: metadata.namespace.clone().unwrap_or_default(),
+            cluster: name_of(metadata),
+            owner: metadata.uid.clone().unwrap_or_default(),
+            contests,
+        }
     }
 
     /// Applies an object that carries the hash of what was rendered.
@@ -286,27 +293,6 @@ impl Writer {
         self.put_labels_back(&PodRef { name: name.to_owned(), uid }, &labels, field).await
     }
 
-    /// Makes this resource the controller of a pod that has none.
-    ///
-    /// # Errors
-    /// What the API server said. That the pod is gone, or changed meanwhile, is none: then a watch tells.
-    pub async fn adopt_pod(&self, pod: &Pod, owner: OwnerReference) -> Result<()> {
-        let name = name_of(&pod.metadata);
-        let owners: Vec<_> = pod.metadata.owner_references.iter().flatten().cloned().chain([owner]).collect();
-        let patch = Patch::Merge(json!({"metadata": {
-            "uid": pod.metadata.uid, "resourceVersion": pod.metadata.resource_version, "ownerReferences": owners,
-        }}));
-        let parameters = PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
-        let api: Api<Pod> = self.api();
-        self.count::<Pod>(Step::Label);
-        let patched = patiently(Step::Label, Object::of::<Pod>(&name), || api.patch(&name, &parameters, &patch)).await;
-        if is_gone(&patched) {
-            return Ok(());
-        }
-        self.stores.pods.wrote(patched?);
-        Ok(())
-    }
-
     /// Deletes this very pod, with its own grace period and never by force.
     ///
     /// # Errors
@@ -329,8 +315,8 @@ impl Writer {
     ///
     /// # Errors
     /// What the API server said. That the resource is gone is none.
-    pub async fn patch_status(&self, name: &str, status: &McpClusterStatus) -> Result<()> {
-        let api: Api<McpCluster> = self.api();
+    pub async fn patch_status(&self, status: &McpClusterStatus) -> Result<()> {
+        let (api, name): (Api<McpCluster>, _) = (self.api(), self.cluster.as_str());
         let patch = Patch::Apply(json!({
             "apiVersion": McpCluster::api_version(&()),
             "kind": McpCluster::kind(&()),
@@ -369,6 +355,7 @@ impl Writer {
         let wrote = match self.need(&object, live.as_ref())? {
             Need::Nothing => return Ok((Wrote::Unchanged, None)),
             Need::Apply => Wrote::Changed,
+            Need::Adopt if !self.may_adopt().await? => return Ok((Wrote::Unchanged, None)),
             Need::Adopt => Wrote::Adopted,
             Need::PutBack(field) if !self.contests.may_put_back(&key.to_string(), Timestamp::now()) => {
                 // No news comes when the pause is over: as any other refusal, it is tried again.
@@ -392,7 +379,11 @@ impl Writer {
         let key = || Object::of::<K>(&name_of(object.meta()));
         let Some(live) = live else { return Ok(Need::Apply) };
         if !self.owns(live) {
-            return if is_orphan(live, object.meta()) { Ok(Need::Adopt) } else { Err(Error::NameConflict { object: key() }) };
+            return if adopt::is_orphan(live, object.meta()) {
+                Ok(Need::Adopt)
+            } else {
+                Err(Error::NameConflict { object: key() })
+            };
         }
         if rendered(live) != rendered(object.meta()) || live.deletion_timestamp.is_some() {
             return Ok(Need::Apply);
@@ -458,14 +449,6 @@ fn name_of(metadata: &ObjectMeta) -> String {
 
 fn rendered(metadata: &ObjectMeta) -> Option<&String> {
     metadata.annotations.as_ref().and_then(|annotations| annotations.get(names::ANNOTATION_RENDERED_HASH))
-}
-
-/// Whether an object has no controller and the labels of the one that is to be applied.
-fn is_orphan(live: &ObjectMeta, object: &ObjectMeta) -> bool {
-    let label = |metadata: &ObjectMeta, key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key)).cloned();
-    let same = |key| label(live, key).is_some() && label(live, key) == label(object, key);
-    let has_controller = live.owner_references.iter().flatten().any(|owner| owner.controller == Some(true));
-    !has_controller && live.deletion_timestamp.is_none() && same(names::LABEL_CLUSTER) && same(names::LABEL_MANAGED_BY)
 }
 
 fn metadata_of<K: Resource>(object: &K) -> PartialObjectMeta<K> {

@@ -55,7 +55,13 @@ impl FakeApi {
     }
 
     /// Puts an object at a path below the namespace: `services/tools`.
-    pub(crate) fn with(self, path: &str, mut object: Value) -> Self {
+    pub(crate) fn with(self, path: &str, object: Value) -> Self {
+        self.put(path, object);
+        self
+    }
+
+    /// As [`FakeApi::with`], later.
+    pub(crate) fn put(&self, path: &str, mut object: Value) {
         let kind = match path.split('/').next() {
             Some("pods") => "Pod",
             Some("services") => "Service",
@@ -66,7 +72,6 @@ impl FakeApi {
         object["kind"] = json!(kind);
         object["apiVersion"] = json!(if kind == "McpCluster" { "mcpcluster.dev/v1alpha1" } else { "v1" });
         self.state.lock().unwrap().objects.insert(path.to_owned(), object);
-        self
     }
 
     /// Somebody else changes a field: it is theirs now.

@@ -2,7 +2,7 @@
 
 use k8s_openapi::ByteString;
 use k8s_openapi::api::core::v1::Secret;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::Api;
 use kube::api::{Patch, PatchParams};
 use serde_json::{Value, json};
@@ -33,15 +33,7 @@ impl Writer {
         self.patch_this_version(read, json!({"data": data, "metadata": {"annotations": annotations}})).await
     }
 
-    /// Makes a Secret that has no owner ours. None when it changed meanwhile, or is gone.
-    ///
-    /// # Errors
-    /// What the API server said.
-    pub async fn adopt_secret(&self, read: &ObjectMeta, owner: &OwnerReference) -> Result<Option<Secret>> {
-        self.patch_this_version(read, json!({"metadata": {"ownerReferences": [owner]}})).await
-    }
-
-    async fn patch_this_version(&self, read: &ObjectMeta, mut change: Value) -> Result<Option<Secret>> {
+    pub(super) async fn patch_this_version(&self, read: &ObjectMeta, mut change: Value) -> Result<Option<Secret>> {
         change["metadata"]["uid"] = json!(read.uid);
         change["metadata"]["resourceVersion"] = json!(read.resource_version);
         let name = name_of(read);

@@ -7,9 +7,17 @@ use crate::fake_api::{Asked, FakeApi, applied};
 
 const OWNER: &str = "uid-of-tools";
 
+fn cluster() -> McpCluster {
+    let catalog = json!({"metadata": {"name": "tools", "namespace": "agents", "uid": OWNER}, "spec": {"catalog": {}}});
+    let mut cluster = catalog;
+    cluster["apiVersion"] = json!("mcpcluster.dev/v1alpha1");
+    cluster["kind"] = json!("McpCluster");
+    serde_json::from_value(cluster).unwrap()
+}
+
 async fn writer(api: &FakeApi) -> Writer {
     let (client, stores) = api.client().await;
-    Writer::new(client, Arc::default(), stores, Arc::default(), "agents", OWNER)
+    Writer::new(client, Arc::default(), stores, Arc::default(), &cluster())
 }
 
 fn metadata(name: &str, owner: &str, hash: &str) -> Value {
@@ -101,7 +109,7 @@ async fn a_secret_that_another_process_created_is_no_error() {
 #[tokio::test]
 async fn a_status_names_the_resource_it_is_about() {
     let api = FakeApi::new();
-    writer(&api).await.patch_status("tools", &McpClusterStatus::default()).await.unwrap();
+    writer(&api).await.patch_status(&McpClusterStatus::default()).await.unwrap();
     let sent = api.take_writes();
     assert_eq!(lines(&sent), ["PATCH mcpclusters/tools/status"]);
     assert_eq!((&sent[0].method, &sent[0].body["metadata"]["uid"]), (&Method::PATCH, &json!(OWNER)));
@@ -137,7 +145,7 @@ async fn a_field_that_another_controller_wants_is_not_fought_over_for_ever() {
     let contests = Arc::<Contests>::default();
     let again = || async {
         let (client, stores) = api.client().await;
-        Writer::new(client, Arc::default(), stores, contests.clone(), "agents", OWNER)
+        Writer::new(client, Arc::default(), stores, contests.clone(), &cluster())
     };
     again().await.apply(labelled("same")).await.unwrap();
     let mut outcomes = vec![];
@@ -161,14 +169,14 @@ async fn what_an_admission_webhook_rewrites_is_applied_once() {
     let api = FakeApi::new();
     let contests = Arc::<Contests>::default();
     let (client, stores) = api.client().await;
-    let writer = Writer::new(client, Arc::default(), stores, contests.clone(), "agents", OWNER);
+    let writer = Writer::new(client, Arc::default(), stores, contests.clone(), &cluster());
     writer.apply(labelled("same")).await.unwrap();
     api.seize("services/tools", "/metadata/labels/mcpcluster.dev~1cluster", json!("other"));
     // The API server's answer to our last apply was what is there now.
     let live: ObjectMeta = serde_json::from_value(api.object("services/tools").unwrap()["metadata"].clone()).unwrap();
     contests.applied("Service tools", fields::digest(&live));
     let (client, stores) = api.client().await;
-    let writer = Writer::new(client, Arc::default(), stores, contests, "agents", OWNER);
+    let writer = Writer::new(client, Arc::default(), stores, contests, &cluster());
     api.take_writes();
     assert_eq!(writer.apply(labelled("same")).await.unwrap(), Wrote::Unchanged);
     assert_eq!(api.take_writes(), []);
@@ -178,7 +186,8 @@ async fn what_an_admission_webhook_rewrites_is_applied_once() {
 async fn an_orphan_with_our_labels_is_adopted_and_one_without_is_not() {
     let mut orphan = serde_json::to_value(labelled("same")).unwrap();
     orphan["metadata"].as_object_mut().unwrap().remove("ownerReferences");
-    let api = FakeApi::new().with("services/tools", orphan.clone());
+    let present = serde_json::to_value(cluster()).unwrap();
+    let api = FakeApi::new().with("services/tools", orphan.clone()).with("mcpclusters/tools", present.clone());
     assert_eq!(writer(&api).await.apply(labelled("same")).await.unwrap(), Wrote::Adopted);
     let owners = &api.object("services/tools").unwrap()["metadata"]["ownerReferences"];
     assert_eq!((owners.as_array().map(Vec::len), &owners[0]["uid"]), (Some(1), &json!(OWNER)));
@@ -186,7 +195,7 @@ async fn an_orphan_with_our_labels_is_adopted_and_one_without_is_not() {
     for (key, value) in [(names::LABEL_CLUSTER, "other"), (names::LABEL_MANAGED_BY, "helm")] {
         let mut another = orphan.clone();
         another["metadata"]["labels"][key] = json!(value);
-        let api = FakeApi::new().with("services/tools", another);
+        let api = FakeApi::new().with("services/tools", another).with("mcpclusters/tools", present.clone());
         let refused = writer(&api).await.apply(labelled("same")).await.unwrap_err();
         assert!(matches!(refused, Error::NameConflict { .. }), "{refused}");
         assert_eq!(api.take_writes(), []);
@@ -195,12 +204,12 @@ async fn an_orphan_with_our_labels_is_adopted_and_one_without_is_not() {
 
 #[tokio::test]
 async fn a_pod_without_an_owner_is_adopted_as_it_was_seen_and_keeps_its_other_owners() {
-    let api = FakeApi::new();
+    let api = FakeApi::new().with("mcpclusters/tools", serde_json::to_value(cluster()).unwrap());
     let writer = writer(&api).await;
     let mut pod: Pod = serde_json::from_value(object("tools-0", "x")).unwrap();
     pod.metadata.owner_references.as_mut().unwrap()[0].controller = None;
     let owner = OwnerReference { uid: OWNER.into(), controller: Some(true), ..OwnerReference::default() };
-    writer.adopt_pod(&pod, owner).await.unwrap();
+    assert!(!writer.adopt_pod(&pod, owner).await.unwrap(), "it is not there");
     let sent = api.take_writes();
     assert_eq!(lines(&sent), ["PATCH pods/tools-0"]);
     let metadata = &sent[0].body["metadata"];

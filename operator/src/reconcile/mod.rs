@@ -239,7 +239,7 @@ impl Context {
         let urgency = status::worth_patching(before.as_ref(), &after, written_at, now);
         let delayed = urgency.and_then(|urgency| self.delay(cluster, urgency, now));
         if urgency.is_some() && delayed.is_none() {
-            if let Err(error) = writer.patch_status(desired::name_of(cluster), &after).await {
+            if let Err(error) = writer.patch_status(&after).await {
                 // What was done is told all the same: no later pass would.
                 self.events.publish(cluster, &news).await;
                 return Err(error);
@@ -268,10 +268,8 @@ impl Context {
     }
 
     fn writer(&self, cluster: &McpCluster) -> Writer {
-        let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
         let contests = self.remember(cluster, |memory| memory.contests.clone());
-        let namespace = desired::namespace_of(cluster);
-        Writer::new(self.client.clone(), self.metrics.clone(), self.stores.clone(), contests, namespace, uid)
+        Writer::new(self.client.clone(), self.metrics.clone(), self.stores.clone(), contests, cluster)
     }
 
     fn surroundings(&self) -> Surroundings {

@@ -22,7 +22,8 @@ impl Context {
         let (name, namespace) = (desired::name_of(cluster), desired::namespace_of(cluster));
         for orphan in self.stores.pods.in_namespace(namespace).iter().filter(|pod| is_orphan(name, pod)) {
             let object = Object::of::<Pod>(orphan.metadata.name.as_deref().unwrap_or_default());
-            if turn.attempt(self, cluster, &object, writer.adopt_pod(orphan, desired::owner(cluster))).await.is_some() {
+            let attempt = writer.adopt_pod(orphan, desired::owner(cluster));
+            if turn.attempt(self, cluster, &object, attempt).await == Some(true) {
                 tracing::info!(shard = %object.name, "adopted");
                 turn.tell(adopted(&object));
             }

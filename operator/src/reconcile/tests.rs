@@ -268,29 +268,30 @@ async fn a_catalog_that_cannot_be_read_yet_is_not_loaded() {
     assert_eq!(world.condition("Ready"), "False ApplyFailed", "and what keeps it from being read");
 }
 
-/// What is there when a cluster is created anew after `kubectl delete --cascade=orphan`: everything, without an owner.
-#[tokio::test]
-async fn orphans_are_adopted_before_anything_is_created_beside_them() {
+/// All that belongs to a cluster of two shards.
+const OWNED: [&str; 10] = [
+    "secrets/tools-keys",
+    "secrets/tools-credentials",
+    "serviceaccounts/tools-shard",
+    "services/tools-shards",
+    "services/tools-members",
+    "services/tools",
+    "poddisruptionbudgets/tools",
+    "configmaps/tools-config",
+    "pods/tools-0",
+    "pods/tools-1",
+];
+
+/// What is there when a cluster is created anew after `kubectl delete --cascade=orphan`: everything, without an owner. The
+/// process is a new one, which has seen the pods by their labels.
+async fn orphaned() -> World {
     let world = World::new(SPEC).await;
     world.pass().await;
     let mut again = world.cluster.as_ref().clone();
     again.metadata.uid = Some("another".into());
-    for path in [
-        "secrets/tools-keys",
-        "secrets/tools-credentials",
-        "serviceaccounts/tools-shard",
-        "services/tools-shards",
-        "services/tools-members",
-        "services/tools",
-        "poddisruptionbudgets/tools",
-        "configmaps/tools-config",
-        "pods/tools-0",
-        "pods/tools-1",
-    ] {
+    for path in OWNED {
         world.api.orphan(path);
     }
-    let keys = world.api.object("secrets/tools-keys").unwrap()["data"].clone();
-    // A new process, which has seen the pods by their labels.
     let (client, stores) = world.api.client().await;
     for name in ["tools-0", "tools-1"] {
         stores.pods.wrote(serde_json::from_value(world.api.object(&format!("pods/{name}")).unwrap()).unwrap());
@@ -306,14 +307,41 @@ async fn orphans_are_adopted_before_anything_is_created_beside_them() {
         shards: Shards::default(),
         random: SystemRandom::new(),
     };
-    let again = World { api: world.api.clone(), context: Arc::new(context), cluster: Arc::new(again) };
-    let writes = again.pass().await;
+    World { api: world.api.clone(), context: Arc::new(context), cluster: Arc::new(again) }
+}
+
+#[tokio::test]
+async fn orphans_are_adopted_before_anything_is_created_beside_them() {
+    let world = orphaned().await;
+    let keys = world.api.object("secrets/tools-keys").unwrap()["data"].clone();
+    world.api.put("mcpclusters/tools", serde_json::to_value(&*world.cluster).unwrap());
+    let writes = world.pass().await;
     assert!(writes.iter().all(|line| !line.starts_with("POST")), "{writes:?}");
-    for path in ["services/tools", "configmaps/tools-config", "pods/tools-0", "pods/tools-1", "secrets/tools-keys"] {
-        let object = again.api.object(path).unwrap();
+    for path in OWNED {
+        let object = world.api.object(path).unwrap();
         let owners: Vec<_> =
             object["metadata"]["ownerReferences"].as_array().unwrap().iter().map(|owner| owner["uid"].clone()).collect();
         assert_eq!(owners, ["another"], "{path}");
     }
-    assert_eq!(again.api.object("secrets/tools-keys").unwrap()["data"], keys, "sessions live on");
+    assert_eq!(world.api.object("secrets/tools-keys").unwrap()["data"], keys, "sessions live on");
+}
+
+/// The garbage collector takes our name off what it orphans before our watch has told that the resource goes.
+#[tokio::test]
+async fn nothing_is_adopted_for_a_resource_that_goes_or_is_another_by_now() {
+    let world = orphaned().await;
+    let mut going = serde_json::to_value(&*world.cluster).unwrap();
+    going["metadata"]["deletionTimestamp"] = json!("2026-01-01T00:00:00Z");
+    let mut another = serde_json::to_value(&*world.cluster).unwrap();
+    another["metadata"]["uid"] = json!("a third");
+    for now in [None, Some(going), Some(another)] {
+        if let Some(now) = now {
+            world.api.put("mcpclusters/tools", now);
+        }
+        world.pass().await;
+        for path in OWNED {
+            let object = world.api.object(path).unwrap();
+            assert!(object["metadata"]["ownerReferences"].is_null(), "{path}: {object}");
+        }
+    }
 }

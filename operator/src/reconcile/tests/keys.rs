@@ -210,6 +210,8 @@ async fn keys_that_a_deleted_cluster_left_are_adopted_with_its_sessions() {
         secret["metadata"].as_object_mut().unwrap().remove("ownerReferences");
     });
     world.change(|cluster| cluster.metadata.uid = Some("22222222-2222-3333-4444-555555555555".into()));
+    assert_eq!(secret_writes(&world).await, [""; 0], "a resource that is not there adopts nothing");
+    world.api.put("mcpclusters/tools", serde_json::to_value(&*world.cluster).unwrap());
     assert_eq!(secret_writes(&world).await, ["PATCH secrets/tools-keys"]);
     assert!(desired::owned_by(&stored(&world).metadata, &world.cluster));
     assert_eq!(ring(&world), keys);

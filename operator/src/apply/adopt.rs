@@ -1,0 +1,77 @@
+//! Orphans. An object with our labels and without a controller is adopted, as controllers do: what
+//! `kubectl delete --cascade=orphan` left goes on under a new resource of the same name.
+//!
+//! Before that the API server is asked once more for the resource. Watches of two kinds come in no order: the garbage collector
+//! takes our name off an object, and we hear of that before we hear that our resource is being deleted. What we took over in
+//! its name then would be deleted with it.
+
+use k8s_openapi::api::core::v1::{Pod, Secret};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use kube::Api;
+use kube::api::{Patch, PatchParams};
+use mcp_crds::McpCluster;
+use serde_json::json;
+
+use super::{Writer, is_gone, name_of};
+use crate::client::patiently;
+use crate::error::{Object, Result, Step};
+use crate::names;
+
+// === impl Writer ===
+
+impl Writer {
+    /// Whether the resource is still there, the same one, and not about to go: asked of the API server, never of a watch.
+    pub(super) async fn may_adopt(&self) -> Result<bool> {
+        let api: Api<McpCluster> = self.api();
+        let object = Object::of::<McpCluster>(&self.cluster);
+        let found = patiently(Step::Read, object, || api.get_metadata_opt(&self.cluster)).await?;
+        Ok(found.is_some_and(|found| {
+            found.metadata.uid.as_deref() == Some(self.owner.as_str()) && found.metadata.deletion_timestamp.is_none()
+        }))
+    }
+
+    /// Makes this resource the controller of a pod that has none. `false` when the pod, or the resource, goes or has changed
+    /// meanwhile: then a watch tells.
+    ///
+    /// # Errors
+    /// What the API server said.
+    pub async fn adopt_pod(&self, pod: &Pod, owner: OwnerReference) -> Result<bool> {
+        if !self.may_adopt().await? {
+            return Ok(false);
+        }
+        let name = name_of(&pod.metadata);
+        let owners: Vec<_> = pod.metadata.owner_references.iter().flatten().cloned().chain([owner]).collect();
+        let patch = Patch::Merge(json!({"metadata": {
+            "uid": pod.metadata.uid, "resourceVersion": pod.metadata.resource_version, "ownerReferences": owners,
+        }}));
+        let parameters = PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
+        let api: Api<Pod> = self.api();
+        self.count::<Pod>(Step::Label);
+        let patched = patiently(Step::Label, Object::of::<Pod>(&name), || api.patch(&name, &parameters, &patch)).await;
+        if is_gone(&patched) {
+            return Ok(false);
+        }
+        self.stores.pods.wrote(patched?);
+        Ok(true)
+    }
+
+    /// Makes a Secret that has no owner ours. None when it, or the resource, goes or has changed meanwhile: then both are to be
+    /// read again.
+    ///
+    /// # Errors
+    /// What the API server said.
+    pub async fn adopt_secret(&self, read: &ObjectMeta, owner: &OwnerReference) -> Result<Option<Secret>> {
+        if !self.may_adopt().await? {
+            return Ok(None);
+        }
+        self.patch_this_version(read, json!({"metadata": {"ownerReferences": [owner]}})).await
+    }
+}
+
+/// Whether an object has no controller and the labels of the one that is to be applied.
+pub(super) fn is_orphan(live: &ObjectMeta, object: &ObjectMeta) -> bool {
+    let label = |metadata: &ObjectMeta, key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key)).cloned();
+    let same = |key| label(live, key).is_some() && label(live, key) == label(object, key);
+    let has_controller = live.owner_references.iter().flatten().any(|owner| owner.controller == Some(true));
+    !has_controller && live.deletion_timestamp.is_none() && same(names::LABEL_CLUSTER) && same(names::LABEL_MANAGED_BY)
+}
