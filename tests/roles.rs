@@ -18,15 +18,15 @@ fn verbs(file: &str, resource: &str) -> Vec<String> {
 #[test]
 fn nothing_writes_a_spec() {
     for file in [CLUSTER_WIDE, NAMESPACED] {
-        assert_eq!(verbs(file, "mcpcluster.dev/mcpclusters"), ["list", "watch"], "{file}");
+        assert_eq!(verbs(file, "mcpcluster.dev/mcpclusters"), ["get", "list", "watch"], "{file}");
         assert_eq!(verbs(file, "mcpcluster.dev/mcpclusters/status"), ["patch"], "{file}");
     }
 }
 
 #[test]
-fn secrets_are_never_listed_or_watched() {
+fn secrets_are_never_listed_watched_or_deleted() {
     for file in [CLUSTER_WIDE, NAMESPACED] {
-        assert_eq!(verbs(file, "/secrets"), ["create", "delete", "get", "patch"], "{file}");
+        assert_eq!(verbs(file, "/secrets"), ["create", "get", "patch"], "{file}");
     }
 }
 

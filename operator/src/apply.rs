@@ -7,8 +7,8 @@
 //! # RBAC
 //! get on what is watched (the objects by name), patch on services, configmaps, serviceaccounts, poddisruptionbudgets and
 //! networkpolicies, delete on networkpolicies and serviceaccounts; get, create, patch on secrets; create, patch, delete on
-//! pods; patch on mcpclusters/status. Where the API server runs the admission plugin OwnerReferencesPermissionEnforcement, who
-//! adopts an object must be allowed to delete it.
+//! pods; get on mcpclusters, patch on mcpclusters/status. Where the API server runs the admission plugin
+//! OwnerReferencesPermissionEnforcement, who adopts an object must be allowed to delete it: `manifests/adoption.yaml`.
 
 mod adopt;
 mod contest;

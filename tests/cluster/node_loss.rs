@@ -173,9 +173,13 @@ async fn created(cluster: &Cluster) -> Outcome<usize> {
 /// Cable and power, and with it the operator that works.
 pub(crate) async fn a_lost_node_is_replaced_elsewhere_and_leaves_nothing_twice_when_it_returns(namespace: Namespace) -> Outcome {
     let machine = Machine::of(namespace.run())?;
+    let operator = Operator::of(&namespace);
+    operator.scale(2).await?;
     let (cluster, mut streams) = spread_out(&namespace, "lossy").await?;
-    let survivor = node_of_operator(&namespace).await?;
-    let mut node = machine.disturb(&another_node(&namespace, &survivor).await?);
+    let leader = operator.until_held(None, STARTS_WITHIN).await?;
+    let mut node = machine.disturb(&node_of_operator(&namespace).await?);
+    let of_standby = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.as_deref()) != Some(node.name());
+    claim!(operator.pods().await?.iter().any(of_standby), "both processes of the operator are on {}", node.name());
     let (victims, survivors) = split(&cluster, node.name()).await?;
     claim!(!victims.is_empty() && !survivors.is_empty(), "all shards are on one node: {:?}", names(&survivors));
     let probe = Probe::start(&cluster).await?;
@@ -190,6 +194,8 @@ pub(crate) async fn a_lost_node_is_replaced_elsewhere_and_leaves_nothing_twice_w
     let cut = Instant::now();
     node.cut().await?;
     node.kill().await?;
+    let next = operator.until_held(Some(&leader), REPLACED_WITHIN).await?;
+    println!("    {next} leads {:.0?} after {leader} was cut off", cut.elapsed());
     let replaced = until_replaced(&cluster, node.name()).await?;
     println!("    {} was cut: {} replaced and Ready after {:.0?}", node.name(), victims.len(), cut.elapsed());
     let (left, _) = split(&cluster, node.name()).await?;
