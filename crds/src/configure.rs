@@ -28,6 +28,7 @@ pub fn shard_config(spec: &McpClusterSpec, catalog: CompiledCatalog, service_hos
             max_stream_backlog: bytes(&limits.max_stream_backlog),
             request_timeout_ms: milliseconds(&limits.request_timeout),
             read_timeout_ms: milliseconds(&limits.read_timeout),
+            requests_per_second: limits.requests_per_second.map(count),
         },
         transport: Transport {
             allowed_origins: transport.allowed_origins.iter().map(|origin| origin.to_ascii_lowercase()).collect(),

@@ -94,6 +94,9 @@ pub struct Limits {
     pub request_timeout_ms: u64,
     /// Time to receive a head and a body.
     pub read_timeout_ms: u64,
+    /// Requests of one session, or of one connection that has none; none: only the built-in bound on calls.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub requests_per_second: Option<u32>,
 }
 
 /// Transport settings.

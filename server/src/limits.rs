@@ -123,6 +123,7 @@ mod tests {
             max_stream_backlog: 256 << 10,
             request_timeout_ms: 60_000,
             read_timeout_ms: 15_000,
+            requests_per_second: None,
         }
     }
 

@@ -13,6 +13,7 @@ use crate::backend::{Clients, Credentials};
 use crate::catalog::{BuildError, Snapshot};
 use crate::era::mirror::Mirrored;
 use crate::limits::Limits;
+use crate::mcp::prompts;
 use crate::mcp::subscriptions::Event;
 
 /// A configuration in force.
@@ -111,13 +112,13 @@ impl Serving {
 impl Contents {
     fn of(catalog: &CompiledCatalog) -> Self {
         let tools: Vec<_> = catalog.tools.iter().map(|tool| &tool.definition).collect();
-        let prompts: Vec<_> =
-            catalog.prompts.iter().map(|p| (&p.name, &p.title, &p.description, &p.icons, &p.arguments)).collect();
+        let prompts: Vec<_> = catalog.prompts.iter().map(prompts::Prompt::from).collect();
         let resources: Vec<_> = catalog.resources.iter().map(|resource| &resource.definition).collect();
+        let templates: Vec<_> = catalog.resource_templates.iter().map(|template| &template.definition).collect();
         Self {
             tools: digest(&tools),
             prompts: digest(&prompts),
-            resources: digest(&resources),
+            resources: digest(&(resources, templates)),
             by_uri: catalog.resources.iter().map(|r| (r.definition.uri.as_str().into(), digest(&r.contents))).collect(),
         }
     }
@@ -151,11 +152,7 @@ mod tests {
 
     fn catalog() -> CompiledCatalog {
         CompiledCatalog {
-            server_info: Implementation { name: "t".to_owned(), title: None, version: "1".to_owned() },
-            instructions: None,
-            ttl_ms: 0,
-            cache_scope: catalog::CacheScope::Private,
-            backends: vec![],
+            server_info: Implementation { name: "t".to_owned(), version: "1".to_owned(), ..Implementation::default() },
             tools: vec![CompiledTool {
                 definition: ToolDefinition {
                     name: "a".to_owned(),
@@ -181,7 +178,7 @@ mod tests {
                 },
                 contents: catalog::Contents::Text("one".to_owned()),
             }],
-            prompts: vec![],
+            ..CompiledCatalog::default()
         }
     }
 

@@ -80,6 +80,18 @@ pub struct ServerInfo {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(length(min = 1, max = 64))]
     pub version: Option<String>,
+    /// What it is, for people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 8192))]
+    pub description: Option<String>,
+    /// Where people read more about it: an `http:` or `https:` URL.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(length(max = 2048))]
+    pub website_url: Option<String>,
+    /// Pictures for a user interface.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = rules::list(8))]
+    pub icons: Vec<Icon>,
 }
 
 /// Caching by clients.

@@ -2,13 +2,15 @@
 //!
 //! The shard trusts it: every schema compiles, every template names known arguments, every URL has a literal host.
 
+use std::collections::BTreeMap;
+
 use serde::{Deserialize, Serialize};
 use serde_json::Value;
 
 use super::authored::{Annotations, Body, CacheScope, Icon, Method, Prompt, ToolAnnotations, ToolOutput};
 
 /// Everything a shard serves.
-#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct CompiledCatalog {
     /// MCP `Implementation`.
@@ -26,12 +28,15 @@ pub struct CompiledCatalog {
     pub tools: Vec<CompiledTool>,
     /// By URI.
     pub resources: Vec<CompiledResource>,
+    /// The first that matches a URI answers it: the most literal ones come first.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub resource_templates: Vec<CompiledResourceTemplate>,
     /// By name. `{argument}` in messages is substituted by the shard.
     pub prompts: Vec<Prompt>,
 }
 
 /// MCP `Implementation`.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
 #[serde(rename_all = "camelCase")]
 pub struct Implementation {
     /// The McpCluster's name.
@@ -41,6 +46,15 @@ pub struct Implementation {
     pub title: Option<String>,
     /// Of the catalog, or of the server.
     pub version: String,
+    /// For people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Where people read more.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub website_url: Option<String>,
+    /// Pictures.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub icons: Vec<Icon>,
 }
 
 /// A tool: what `tools/list` shows, and what answers.
@@ -217,6 +231,44 @@ pub struct ResourceDefinition {
     /// Bytes of the contents, where they are known.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub size: Option<u64>,
+    /// Pictures.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub icons: Vec<Icon>,
+    /// For whom it is; `priority` is a string here and a number on the wire.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub annotations: Option<Annotations>,
+}
+
+/// A resource template, resolved.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct CompiledResourceTemplate {
+    /// MCP `ResourceTemplate`, as it goes over the wire.
+    pub definition: ResourceTemplateDefinition,
+    /// Where the contents are; a text has `{variable}` in it.
+    pub contents: Contents,
+    /// Values offered for its variables, by name.
+    #[serde(default, skip_serializing_if = "BTreeMap::is_empty")]
+    pub completions: BTreeMap<String, Vec<String>>,
+}
+
+/// MCP `ResourceTemplate`.
+#[derive(Clone, Debug, PartialEq, Serialize, Deserialize)]
+#[serde(rename_all = "camelCase")]
+pub struct ResourceTemplateDefinition {
+    /// RFC 6570, as the catalog reads it; unique.
+    pub uri_template: String,
+    /// For programs.
+    pub name: String,
+    /// For people.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub title: Option<String>,
+    /// For the model.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub description: Option<String>,
+    /// Media type of all that match.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub mime_type: Option<String>,
     /// Pictures.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub icons: Vec<Icon>,

@@ -40,6 +40,11 @@ pub struct Limits {
     /// Time to receive a head and a body: what a slow sender may take.
     #[schemars(transform = rules::span("100ms", "10m", "15s"))]
     pub read_timeout: Span,
+    /// Requests of one session, or of one connection that has no session, per second, with a second's worth at once; past it
+    /// 429 and `Retry-After`. Unset: only tool calls and completions are bounded, at 1000.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 100_000))]
+    pub requests_per_second: Option<i32>,
 }
 
 impl Default for Limits {
@@ -54,6 +59,7 @@ impl Default for Limits {
             max_stream_backlog: Size::from("256Ki"),
             request_timeout: Span::from("60s"),
             read_timeout: Span::from("15s"),
+            requests_per_second: None,
         }
     }
 }

@@ -69,14 +69,11 @@ mod tests {
 
     fn catalog() -> CompiledCatalog {
         CompiledCatalog {
-            server_info: Implementation { name: "tools".into(), title: None, version: "1".into() },
+            server_info: Implementation { name: "tools".into(), version: "1".into(), ..Implementation::default() },
             instructions: None,
             ttl_ms: 60_000,
             cache_scope: CacheScope::Private,
-            backends: vec![],
-            tools: vec![],
-            resources: vec![],
-            prompts: vec![],
+            ..CompiledCatalog::default()
         }
     }
 

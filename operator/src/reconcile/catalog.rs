@@ -231,7 +231,7 @@ fn counts(compiled: &Compiled, memory: &CatalogMemory) -> CompiledCounts {
         hash: hash.unwrap_or_default(),
         tools: compiled.catalog.tools.len(),
         resources: compiled.catalog.resources.len(),
-        resource_templates: 0,
+        resource_templates: compiled.catalog.resource_templates.len(),
         prompts: compiled.catalog.prompts.len(),
         sources: compiled
             .sources

@@ -1,5 +1,6 @@
 //! Typed parameters and results of the protocol, one file for each family of methods. No IO, no HTTP.
 
+pub mod completion;
 pub mod content;
 pub mod lifecycle;
 pub mod logging;

@@ -75,6 +75,7 @@ pub fn config() -> ShardConfig {
             max_stream_backlog: 64 << 10,
             request_timeout_ms: 5_000,
             read_timeout_ms: 2_000,
+            requests_per_second: None,
         },
         transport: Transport {
             allowed_origins: vec!["https://chat.example.com".to_owned()],
@@ -85,7 +86,7 @@ pub fn config() -> ShardConfig {
         drain: Drain { window_ms: 500, timeout_ms: 5_000 },
         logging: Logging { level: "info".to_owned(), json: false },
         catalog: CompiledCatalog {
-            server_info: Implementation { name: "test".to_owned(), title: None, version: "7".to_owned() },
+            server_info: Implementation { name: "test".to_owned(), version: "7".to_owned(), ..Implementation::default() },
             instructions: Some("Be kind.".to_owned()),
             ttl_ms: 60_000,
             cache_scope: CacheScope::Public,
@@ -109,12 +110,13 @@ pub fn config() -> ShardConfig {
                 title: None,
                 description: None,
                 icons: vec![],
-                arguments: vec![PromptArgument { name: "topic".to_owned(), title: None, description: None, required: true }],
+                arguments: vec![PromptArgument { name: "topic".to_owned(), required: true, ..PromptArgument::default() }],
                 messages: vec![PromptMessage {
                     role: Role::User,
                     content: ContentBlock { text: Some("Tell me about {topic}.".to_owned()), ..ContentBlock::default() },
                 }],
             }],
+            ..CompiledCatalog::default()
         },
     }
 }

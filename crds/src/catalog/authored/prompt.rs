@@ -40,7 +40,7 @@ pub struct Prompt {
 }
 
 /// An argument of a prompt.
-#[derive(Clone, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
 #[serde(rename_all = "camelCase", deny_unknown_fields)]
 pub struct PromptArgument {
     /// Substituted for `{name}`.
@@ -60,6 +60,18 @@ pub struct PromptArgument {
     /// True: a request without it is an error.
     #[serde(default)]
     pub required: bool,
+    /// Values offered while it is typed.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub completion: Option<Completion>,
+}
+
+/// Values offered while an argument is typed (MCP, Completion): those that begin with what was typed, whatever the case.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", deny_unknown_fields)]
+pub struct Completion {
+    /// The values, the most likely ones first. Whoever may complete sees them all: put no secrets here.
+    #[schemars(inner(length(max = 256)), transform = rules::list(1000))]
+    pub values: Vec<String>,
 }
 
 /// A message of a prompt.
