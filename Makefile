@@ -74,6 +74,10 @@ cluster: ## Bring up the local cluster alone
 e2e: ## Only the end-to-end tests, on the cluster; ONLY=name filters
 	@tests/run/e2e $(ONLY)
 
+.PHONY: conformance
+conformance: ## The official suite of MCP against our fixture: one shard, then three behind a proxy; ONLY=one or three
+	@tests/conformance/run $(ONLY)
+
 .PHONY: soak
 soak: ## An operator at rest for thirty minutes, on the cluster: it writes nothing; SECONDS_AT_REST=number
 	@MCP_TEST_REST_SECONDS=$(or $(SECONDS_AT_REST),1800) tests/run/e2e rest::an_operator_at_rest_writes_nothing

@@ -1,0 +1,132 @@
+//! `fleet`: shards as processes on this machine, without Kubernetes, and a command that is run against them.
+//!
+//! ```text
+//! folders    an McpCluster file → the configuration, keys and credentials that the operator would mount
+//! shard      one process, started as its pod would start it
+//! operator   the operator's part: signed POST /load, the membership, the configuration to serve
+//! proxy      one address in front of several shards: every HTTP request goes to the next one
+//! tally      what the proxy saw: how many requests of sessions were answered by a shard that did not open them
+//! ```
+//!
+//! One shard is reached directly. The command finds the endpoint in `MCP_URL`; its exit status is ours, unless the proxy's
+//! tally says that the run proved nothing.
+#![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
+
+mod folders;
+mod operator;
+mod proxy;
+mod shard;
+mod tally;
+
+use std::path::PathBuf;
+use std::process::ExitCode;
+use std::sync::Arc;
+
+use clap::Parser;
+use folders::Folders;
+use operator::Operator;
+use proxy::Proxy;
+use shard::Shard;
+use tally::Tally;
+use tokio::net::TcpListener;
+use tokio::process::Command;
+
+/// Where the command finds the endpoint.
+const ENV_URL: &str = "MCP_URL";
+
+/// Starts shards on this machine, then runs a command against them.
+#[derive(Debug, Parser)]
+#[command(
+    name = "fleet",
+    after_help = "Example:\n  fleet --server target/debug/mcp-server --manifest tools.yaml --shards 3 -- curl ..."
+)]
+struct Flags {
+    /// The binary of a shard: `mcp-server`, or a server of your own on the library.
+    #[arg(long, value_name = "FILE")]
+    server: PathBuf,
+
+    /// The McpCluster file that the shards serve.
+    #[arg(long, value_name = "FILE")]
+    manifest: PathBuf,
+
+    /// How many shards. With more than one, a proxy in front of them gives every HTTP request to the next one.
+    #[arg(long, value_name = "N", default_value_t = 1, value_parser = clap::value_parser!(u16).range(1..=64))]
+    shards: u16,
+
+    /// Folder for the log of each shard, and for a line about every request that the proxy carried.
+    #[arg(long, value_name = "DIR")]
+    logs: PathBuf,
+
+    /// Do not judge where requests went: for a command that hardly uses sessions.
+    #[arg(long)]
+    any_spread: bool,
+
+    /// The command, and its arguments.
+    #[arg(last = true, required = true)]
+    command: Vec<String>,
+}
+
+#[tokio::main]
+async fn main() -> ExitCode {
+    match run(Flags::parse()).await {
+        Ok(code) => code,
+        Err(why) => {
+            eprintln!("fleet: {why}");
+            ExitCode::FAILURE
+        }
+    }
+}
+
+async fn run(flags: Flags) -> Result<ExitCode, String> {
+    std::fs::create_dir_all(&flags.logs).map_err(|error| format!("{}: {error}", flags.logs.display()))?;
+    let front = match flags.shards {
+        1 => None,
+        _ => Some(TcpListener::bind(("127.0.0.1", 0)).await.map_err(|error| format!("no port for the proxy: {error}"))?),
+    };
+    let addresses = shard::free_addresses(flags.shards)?;
+    let first = addresses.first().map(|addresses| addresses.data);
+    let entrance = match &front {
+        Some(front) => front.local_addr().map_err(|error| error.to_string())?,
+        None => first.ok_or("no shard")?,
+    };
+    let folders = Folders::of(&flags.manifest, entrance.port())?;
+    let mut shards = Vec::new();
+    for (number, addresses) in addresses.into_iter().enumerate() {
+        shards.push(Shard::start(&flags.server, number, addresses, &folders, &flags.logs)?);
+    }
+    let operator = Operator::new(&folders, &shards);
+    operator.until_serving(&mut shards).await?;
+    let operating = tokio::spawn(operator.keep_asking());
+
+    let tally = Arc::new(Tally::new(shards.len()));
+    let proxying = front.map(|front| {
+        let upstreams = shards.iter().map(|shard| shard.addresses.data).collect();
+        let log = flags.logs.join("requests.log");
+        tokio::spawn(Proxy::new(upstreams, Arc::clone(&tally), &log).serve(front))
+    });
+
+    let status = command(&flags.command, entrance.port()).await?;
+    operating.abort();
+    // A shard that died took what it should have shown with it.
+    for shard in &mut shards {
+        shard.still_runs()?;
+    }
+    if let Some(proxying) = proxying {
+        proxying.abort();
+        println!("{}", tally.summary());
+        if !flags.any_spread {
+            tally.verdict()?;
+        }
+    }
+    Ok(status)
+}
+
+async fn command(command: &[String], port: u16) -> Result<ExitCode, String> {
+    let [program, arguments @ ..] = command else { return Err("no command".to_owned()) };
+    // The official suite fails any host but localhost.
+    let url = format!("http://localhost:{port}/mcp");
+    let mut child = Command::new(program);
+    let status = child.args(arguments).env(ENV_URL, url).kill_on_drop(true).status().await;
+    let status = status.map_err(|error| format!("{program}: {error}"))?;
+    Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
+}
