@@ -83,6 +83,10 @@ pub struct Flags {
     /// text or json. Default: text with --manifest, else as the configuration says.
     #[arg(long, value_name = "FORMAT", env = "MCP_LOG_FORMAT")]
     pub log_format: Option<String>,
+
+    /// The program has tools of its own: it needs no catalog, and runs on this machine when nobody says otherwise.
+    #[arg(skip)]
+    pub has_code: bool,
 }
 
 /// A validated configuration of the process.
@@ -115,8 +119,8 @@ pub struct Config {
 pub enum Source {
     /// A file, once.
     Manifest {
-        /// The file.
-        file: PathBuf,
+        /// The file; none for a program with nothing but its own.
+        file: Option<PathBuf>,
         /// Keys, instead of random ones.
         keys: Option<PathBuf>,
     },
@@ -149,7 +153,7 @@ impl Config {
     /// Every setting that is wrong.
     pub fn new(flags: Flags) -> Result<Self, InvalidSettings> {
         let mut problems = Vec::new();
-        let on_a_laptop = flags.manifest.is_some();
+        let on_a_laptop = flags.manifest.is_some() || flags.is_alone();
         let source = source(&flags, &mut problems);
         let everywhere =
             |port| if on_a_laptop { SocketAddr::from((Ipv4Addr::LOCALHOST, port)) } else { (Ipv6Addr::UNSPECIFIED, port).into() };
@@ -208,15 +212,22 @@ impl Config {
     }
 }
 
+impl Flags {
+    /// A program with tools of its own, and no word of a catalog.
+    fn is_alone(&self) -> bool {
+        self.has_code && self.manifest.is_none() && self.config_dir.is_none()
+    }
+}
+
 fn source(flags: &Flags, problems: &mut Vec<String>) -> Option<Source> {
-    if let Some(file) = &flags.manifest {
+    if flags.manifest.is_some() || flags.is_alone() {
         if flags.config_dir.is_some() {
             problems.push(format!("--manifest and --config-dir ({ENV_CONFIG_DIR}) exclude each other"));
         }
         if flags.credentials_dir.is_some() {
             problems.push("--credentials-dir is not used with --manifest: put the Secrets into the file".to_owned());
         }
-        return Some(Source::Manifest { file: file.clone(), keys: flags.keys_dir.clone() });
+        return Some(Source::Manifest { file: flags.manifest.clone(), keys: flags.keys_dir.clone() });
     }
     if flags.config_dir.is_none() {
         problems
@@ -286,6 +297,15 @@ mod tests {
         {
             assert!(problems.iter().any(|problem| problem.contains(what)), "{what}: {problems:?}");
         }
+    }
+
+    #[test]
+    fn a_program_needs_no_catalog_and_is_a_shard_when_it_is_given_one() {
+        let alone = Config::new(Flags { has_code: true, ..Flags::default() }).unwrap();
+        assert_eq!(alone.source, Source::Manifest { file: None, keys: None });
+        assert!(alone.listen.ip().is_loopback() && alone.control_listen.is_none());
+        let pod = Config::new(Flags { has_code: true, ..shard() }).unwrap();
+        assert!(matches!(pod.source, Source::Folders(_)) && pod.control_listen.is_some());
     }
 
     #[test]

@@ -5,6 +5,7 @@ use serde_json::value::RawValue;
 use tokio::time::Instant;
 
 use crate::auth::Principal;
+use crate::backend::Asking;
 use crate::fault::Fault;
 use crate::handlers::{logging, prompts, resources, server, subscriptions, tools};
 use crate::hub::Hub;
@@ -124,6 +125,15 @@ pub struct Caller {
     pub session: Option<SessionKey>,
 }
 
+#[cfg(test)]
+impl Caller {
+    /// Nobody in particular, with the newest version.
+    pub(crate) fn test() -> Self {
+        let capabilities = ClientCapabilities::default();
+        Self { principal: Principal::anonymous(), version: Version::ALL[0], capabilities, session: None }
+    }
+}
+
 /// One request, whatever wire it came over.
 #[derive(Debug)]
 pub struct Call<'a> {
@@ -141,6 +151,13 @@ pub struct Call<'a> {
     pub hub: &'a Hub,
     /// When the answer is too late.
     pub deadline: Instant,
+}
+
+impl Call<'_> {
+    /// What a backend needs to know of it.
+    pub fn asking(&self) -> Asking<'_> {
+        Asking { caller: self.caller, deadline: self.deadline }
+    }
 }
 
 /// What a handler answers. The eras put it on the wire.
@@ -205,7 +222,7 @@ pub async fn dispatch<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
         Method::Subscribe => resources::subscribe(call),
         Method::Unsubscribe => resources::unsubscribe(call),
         Method::ListPrompts => prompts::list(call),
-        Method::GetPrompt => prompts::get(call),
+        Method::GetPrompt => prompts::get(call).await,
         Method::Listen => subscriptions::listen(call),
         // Sessions are of the wire: the legacy adapter answers it before it comes here.
         Method::Initialize => Err(Fault::MethodNotFound),

@@ -34,6 +34,7 @@ pub mod handlers;
 pub mod http;
 pub mod hub;
 pub mod jsonrpc;
+pub mod library;
 pub mod limits;
 pub mod listener;
 pub mod load;

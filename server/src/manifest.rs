@@ -10,6 +10,14 @@ use mcp_crds::shard::{KEYS_FILE, ShardConfig};
 
 use crate::backend::Credentials;
 
+/// The least a manifest says.
+const ALONE: &str = "\
+apiVersion: mcpcluster.dev/v1alpha1
+kind: McpCluster
+metadata: {name: program}
+spec: {resources: {limits: {memory: 512Mi}}}
+";
+
 /// What a file says, ready to serve.
 #[derive(Debug)]
 pub struct Manifest {
@@ -44,8 +52,23 @@ pub enum Refused {
 pub fn read(file: &Path, keys: Option<&Path>) -> Result<Manifest, Refused> {
     let unreadable = |file: &Path, source| Refused::Unreadable { file: file.display().to_string(), source };
     let text = fs::read_to_string(file).map_err(|error| unreadable(file, error))?;
-    let manifest =
-        mcp_crds::manifest::read(&text, &file.display().to_string(), env!("CARGO_PKG_VERSION")).map_err(Refused::Wrong)?;
+    of(&text, &file.display().to_string(), keys)
+}
+
+/// What a program serves that was given no file: nothing but its own, with the limits of an `McpCluster` that sets none.
+///
+/// # Errors
+/// When the keys cannot be used.
+pub fn without_file(name: &str, version: &str, keys: Option<&Path>) -> Result<Manifest, Refused> {
+    let mut manifest = of(ALONE, "no manifest", keys)?;
+    manifest.config.catalog.server_info.name = name.to_owned();
+    manifest.config.catalog.server_info.version = version.to_owned();
+    Ok(manifest)
+}
+
+fn of(text: &str, file: &str, keys: Option<&Path>) -> Result<Manifest, Refused> {
+    let unreadable = |file: &Path, source| Refused::Unreadable { file: file.display().to_string(), source };
+    let manifest = mcp_crds::manifest::read(text, file, env!("CARGO_PKG_VERSION")).map_err(Refused::Wrong)?;
     let keys = keys
         .map(|folder| {
             let path = folder.join(KEYS_FILE);
@@ -93,6 +116,13 @@ mod tests {
         let manifest = read(&sample("quickstart.yaml"), None).unwrap();
         assert!(manifest.config.catalog.tools.iter().any(|tool| tool.definition.name == "greet"));
         assert_eq!(manifest.config.limits.max_in_flight_requests, 1024);
+    }
+
+    #[test]
+    fn a_program_alone_is_served_under_its_name() {
+        let manifest = without_file("Calculator", "2.1", None).unwrap();
+        assert_eq!(manifest.config.catalog.server_info.name, "Calculator");
+        assert!(manifest.config.catalog.tools.is_empty() && manifest.config.limits.max_streams > 0);
     }
 
     #[test]

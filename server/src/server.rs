@@ -19,6 +19,7 @@ use crate::config::{Config, Source};
 use crate::control::Control;
 use crate::drain::Phase;
 use crate::error::Error;
+use crate::library::Code;
 use crate::manifest::Manifest;
 use crate::memory::Group;
 use crate::metrics::Metrics;
@@ -82,9 +83,10 @@ pub async fn run(
     config: Config,
     manifest: Option<Manifest>,
     log: LogLevel,
+    code: Code,
     endings: mpsc::Receiver<Ending>,
 ) -> Result<(), Error> {
-    Server::bind(config, manifest, log).await?.run(endings).await;
+    Server::bind_with(config, manifest, log, code).await?.run(endings).await;
     Ok(())
 }
 
@@ -94,6 +96,14 @@ impl Server {
     /// # Errors
     /// Why it does not start.
     pub async fn bind(config: Config, manifest: Option<Manifest>, log: LogLevel) -> Result<Self, Error> {
+        Self::bind_with(config, manifest, log, Code::default()).await
+    }
+
+    /// The same, with what a program adds to every catalog.
+    ///
+    /// # Errors
+    /// Why it does not start.
+    pub async fn bind_with(config: Config, manifest: Option<Manifest>, log: LogLevel, code: Code) -> Result<Self, Error> {
         let bind =
             |port, address| async move { listener::bind(address).await.map_err(|source| Error::Bind { port, address, source }) };
         let data = bind("data", config.listen).await?;
@@ -123,16 +133,18 @@ impl Server {
             metrics: Metrics::new(registry),
             environment,
             standalone: matches!(config.source, Source::Manifest { .. }),
+            code,
             lag: config.endpoint_lag,
             log,
         }));
+        shard.code.handle.attach(&shard);
         let (staging, clients) = (Arc::new(Staging::default()), Arc::new(clients));
         if let Some(reading) = group.as_ref().and_then(|group| group.read().ok()) {
             let limit = reading.limit.unwrap_or(0);
             shard.guard.update(guard::Reading { working_set: reading.used, limit, ..guard::Reading::default() });
         }
         if let Some(Manifest { config, credentials, .. }) = manifest {
-            let serving = Serving::build(&config, "manifest", &environment, Arc::new(credentials), &clients);
+            let serving = Serving::build(&config, "manifest", &environment, Arc::new(credentials), &clients, &shard.code);
             staging.stage(&shard, Arc::new(serving.map_err(Error::Catalog)?), Instant::now());
         }
         Ok(Self { config, shard, staging, clients, group, data, admin, control })

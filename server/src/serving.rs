@@ -12,6 +12,7 @@ use serde::Serialize;
 use crate::backend::{Clients, Credentials};
 use crate::catalog::{BuildError, Snapshot};
 use crate::era::mirror::Mirrored;
+use crate::library::Code;
 use crate::limits::Limits;
 use crate::mcp::prompts;
 use crate::mcp::subscriptions::Event;
@@ -72,7 +73,7 @@ pub struct Environment {
 }
 
 impl Serving {
-    /// Puts a configuration in force, all of it or none.
+    /// Puts a configuration in force, all of it or none, with what the program adds.
     ///
     /// # Errors
     /// When the catalog cannot be served.
@@ -82,8 +83,10 @@ impl Serving {
         environment: &Environment,
         credentials: Arc<Credentials>,
         clients: &Clients,
+        code: &Code,
     ) -> Result<Self, BuildError> {
-        let snapshot = Snapshot::build(&config.catalog, hash, credentials, clients)?;
+        let snapshot = Snapshot::build(&config.catalog, hash, credentials, clients, code)?;
+        let authored = config.catalog.tools.iter().map(|tool| &tool.definition);
         let server_info = encode(snapshot.server_info()).into();
         Ok(Self {
             limits: Limits::of(&config.limits, environment.open_files, environment.memory_limit),
@@ -98,7 +101,7 @@ impl Serving {
             log_level: config.logging.level.clone(),
             snapshot,
             server_info,
-            mirrored: Mirrored::of(&config.catalog.tools),
+            mirrored: Mirrored::of(authored.chain(code.tools.iter().map(|(definition, _)| definition))),
             contents: Contents::of(&config.catalog),
         })
     }

@@ -15,6 +15,7 @@ use crate::fault::Refused;
 use crate::guard::Guard;
 use crate::hub::Hub;
 use crate::jsonrpc::{self, ErrorObject};
+use crate::library::Code;
 use crate::limits::Jitter;
 use crate::load::{HeldStream, Load, OpenConnection};
 use crate::metrics::Metrics;
@@ -46,6 +47,8 @@ pub struct Shard {
     pub environment: Environment,
     /// There is no other shard: sessions end and are subscribed here and nowhere else.
     pub standalone: bool,
+    /// What the program adds to every catalog.
+    pub code: Code,
     /// Start of the process, seconds since the epoch.
     pub started_at: u64,
     /// Ends with the process: connections go after the request they are in.
@@ -67,6 +70,8 @@ pub struct Parts {
     pub environment: Environment,
     /// There is no other shard.
     pub standalone: bool,
+    /// What the program adds to every catalog.
+    pub code: Code,
     /// How long endpoints lag.
     pub lag: Duration,
     /// The log.
@@ -88,6 +93,7 @@ impl Shard {
             jitter: Jitter::new(u64::from_le_bytes([seed[0], seed[1], seed[2], seed[3], seed[4], seed[5], seed[6], seed[7]])),
             environment: parts.environment,
             standalone: parts.standalone,
+            code: parts.code,
             started_at: epoch_seconds(),
             sessions: parts.sessions,
             leave: CancellationToken::new(),
@@ -106,6 +112,7 @@ impl Shard {
             metrics: Metrics::new(prometheus_client::registry::Registry::default()),
             environment: Environment { open_files: 1024, memory_limit: 0, loopback_origins: false },
             standalone: true,
+            code: Code::default(),
             lag: crate::drain::ENDPOINT_LAG,
             log: LogLevel::default(),
         })

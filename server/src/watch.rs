@@ -159,7 +159,7 @@ impl Watcher {
         match load(&self.folders.config, &hash) {
             Ok(config) => {
                 let environment = &self.shard.environment;
-                match Serving::build(&config, &hash, environment, credentials, &self.clients) {
+                match Serving::build(&config, &hash, environment, credentials, &self.clients, &self.shard.code) {
                     Ok(serving) => self.staging.stage(&self.shard, Arc::new(serving), Instant::now()),
                     Err(error) => self.staging.failed(format!("{hash}: {}", error.problems.join("; "))),
                 }

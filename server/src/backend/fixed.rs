@@ -20,7 +20,7 @@ pub fn result(output: &ToolOutput) -> Result<CallToolResult, InvalidContent> {
 }
 
 /// Structured content alone is also said as text, for models that read nothing else (MCP, Structured Content).
-pub(super) fn with_json_as_text(mut result: CallToolResult) -> CallToolResult {
+pub(crate) fn with_json_as_text(mut result: CallToolResult) -> CallToolResult {
     if let (true, Some(value)) = (result.content.is_empty(), &result.structured_content) {
         result.content.push(ContentBlock::text(value.to_string()));
     }

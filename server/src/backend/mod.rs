@@ -1,7 +1,7 @@
 //! What answers a tool, a resource or a prompt.
 //!
 //! ```text
-//! arguments → { fixed | template | http } → CallToolResult
+//! arguments → { fixed | template | http | code } → CallToolResult
 //!                                   │
 //!             gate (calls at one time) → client (DNS, TLS, pool) → REST API
 //! ```
@@ -11,6 +11,7 @@
 
 mod budget;
 pub mod client;
+pub(crate) mod code;
 pub mod credentials;
 mod error;
 pub mod fixed;
@@ -26,6 +27,8 @@ pub use error::{CallError, ErrorKind};
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
+use crate::dispatch::Caller;
+use crate::fault::Fault;
 use crate::mcp::tools::CallToolResult;
 
 /// What answers a tool.
@@ -37,21 +40,36 @@ pub enum Backend {
     Template(template::Template),
     /// A call to a REST API.
     Http(Box<http::HttpTool>),
+    /// A handler of the program.
+    Code(Box<code::CodeTool>),
+}
+
+/// Who asks, and until when an answer is of use.
+#[derive(Clone, Copy, Debug)]
+pub struct Asking<'a> {
+    /// Who.
+    pub caller: &'a Caller,
+    /// Until when.
+    pub deadline: Instant,
 }
 
 impl Backend {
     /// Answers one call, at the latest at the deadline.
     ///
     /// # Errors
-    /// When the REST API, or the way to it, failed.
+    /// What a handler of the program says instead of a result. A REST API that failed is a result that says so.
     ///
     /// # Cancel safety
-    /// Dropping the future ends the call; what the REST API has done by then stays done.
-    pub async fn call(&self, arguments: &Map<String, Value>, deadline: Instant) -> Result<CallToolResult, CallError> {
+    /// Dropping the future ends the call; what the REST API or the handler has done by then stays done.
+    pub async fn call(&self, arguments: Map<String, Value>, asking: Asking<'_>) -> Result<CallToolResult, Fault> {
         match self {
             Self::Fixed(result) => Ok(result.clone()),
-            Self::Template(template) => Ok(template.expand(arguments)),
-            Self::Http(call) => call.call(arguments, deadline).await,
+            Self::Template(template) => Ok(template.expand(&arguments)),
+            Self::Http(call) => {
+                let result = call.call(&arguments, asking.deadline).await;
+                Ok(result.unwrap_or_else(|error| CallToolResult::error(error.to_string())))
+            }
+            Self::Code(tool) => tool.call(arguments, asking).await,
         }
     }
 }

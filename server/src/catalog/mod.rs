@@ -20,7 +20,7 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use mcp_crds::catalog::{CacheScope, CompiledBackend, CompiledCatalog, CompiledResource, Implementation};
+use mcp_crds::catalog::{CacheScope, CompiledBackend, CompiledCatalog, Implementation, ResourceDefinition};
 use serde::Serialize;
 
 use self::page::{List, Pages};
@@ -30,6 +30,7 @@ pub use self::resource::{ReadError, Resource};
 pub use self::schema::{InvalidArguments, Violation};
 pub use self::tool::Tool;
 use crate::backend::{Clients, Credentials};
+use crate::library::Code;
 use crate::mcp::{prompts, resources, tools};
 
 /// One generation of the catalog, ready to serve.
@@ -66,48 +67,60 @@ struct Means<'a> {
 }
 
 impl Snapshot {
-    /// Builds a snapshot. `hash` names the configuration it comes from; cursors carry it.
+    /// Builds a snapshot of a catalog and what a program adds. `hash` names the configuration; cursors carry both.
     ///
     /// # Errors
-    /// With every problem at once, when the catalog does not hold what its compiler promises.
+    /// With every problem at once, when the catalog does not hold what its compiler promises, or the program has a name
+    /// that is in the catalog.
     pub fn build(
         config: &CompiledCatalog,
         hash: &str,
         credentials: Arc<Credentials>,
         clients: &Clients,
+        code: &Code,
     ) -> Result<Self, BuildError> {
         let backends = config.backends.iter().map(|backend| (backend.name.as_str(), backend)).collect();
         let means = Means { backends, credentials, clients };
         let mut problems = Vec::new();
-        let tools = entries("tool", &config.tools, |tool| &tool.definition.name, |tool| Tool::build(tool, &means), &mut problems);
-        let resources = entries(
+        let mut tools =
+            entries("tool", &config.tools, |tool| &tool.definition.name, |tool| Tool::build(tool, &means), &mut problems);
+        let mut resources = entries(
             "resource",
             &config.resources,
             |resource| &resource.definition.uri,
             |resource| Resource::build(resource, &means),
             &mut problems,
         );
-        let prompts = entries("prompt", &config.prompts, |prompt| &prompt.name, Prompt::build, &mut problems);
+        let mut prompts = entries("prompt", &config.prompts, |prompt| &prompt.name, Prompt::build, &mut problems);
+        join("tool", &mut tools, &code.tools, |definition| &definition.name, &mut problems);
+        join("resource", &mut resources, &code.resources, |definition| &definition.uri, &mut problems);
+        join("prompt", &mut prompts, &code.prompts, |definition| &definition.name, &mut problems);
+        let generation = code.generation(hash);
         let mut pages = |list, items| {
-            Pages::build(list, hash, items).unwrap_or_else(|error| {
+            Pages::build(list, &generation, items).unwrap_or_else(|error| {
                 problems.push(error);
                 Pages::default()
             })
         };
-        let definitions = || config.tools.iter().map(|tool| &tool.definition);
+        let tool_definitions =
+            shown(config.tools.iter().map(|tool| &tool.definition), &code.tools, |definition| &definition.name);
+        let definitions = || tool_definitions.iter().copied();
         let legacy: Vec<_> = definitions().map(tools::legacy_definition).collect();
         let legacy_tool_pages = legacy.iter().any(Option::is_some).then(|| {
             let items = definitions().zip(&legacy).map(|(modern, legacy)| json(legacy.as_ref().unwrap_or(modern)));
             pages(List::Tools, items.collect())
         });
         let tool_pages = pages(List::Tools, definitions().map(json).collect());
-        let shown = |resource: &CompiledResource| match resources::Resource::try_from(&resource.definition) {
+        let resource = |definition: &ResourceDefinition| match resources::Resource::try_from(definition) {
             Ok(shown) => json(&shown),
-            Err(error) => Err(format!("resource {}: {error}", resource.definition.uri)),
+            Err(error) => Err(format!("resource {}: {error}", definition.uri)),
         };
-        let resource_pages = pages(List::Resources, config.resources.iter().map(shown).collect());
+        let definitions = config.resources.iter().map(|resource| &resource.definition);
+        let definitions = shown(definitions, &code.resources, |definition| &definition.uri);
+        let resource_pages = pages(List::Resources, definitions.into_iter().map(resource).collect());
+        let definitions = shown(config.prompts.iter(), &code.prompts, |definition| &definition.name);
         let prompt_pages =
-            pages(List::Prompts, config.prompts.iter().map(|prompt| json(&prompts::Prompt::from(prompt))).collect());
+            pages(List::Prompts, definitions.into_iter().map(|prompt| json(&prompts::Prompt::from(prompt))).collect());
         if !problems.is_empty() {
             return Err(BuildError { problems });
         }
@@ -231,6 +244,29 @@ fn entries<'a, A, B>(
         }
     }
     by_key
+}
+
+/// Adds what the program has. A name in both is nobody's: which of the two is meant is for people to say.
+fn join<D, B>(
+    kind: &str,
+    by_key: &mut HashMap<String, Arc<B>>,
+    coded: &[(D, Arc<B>)],
+    key: impl Fn(&D) -> &String,
+    problems: &mut Vec<String>,
+) {
+    for (definition, built) in coded {
+        let key = key(definition);
+        if by_key.insert(key.clone(), Arc::clone(built)).is_some() {
+            problems.push(format!("{kind} {key} is in the catalog and in the program: rename or remove one of them"));
+        }
+    }
+}
+
+/// Definitions of the catalog and of the program, in one order.
+fn shown<'a, D, B>(authored: impl Iterator<Item = &'a D>, coded: &'a [(D, Arc<B>)], key: impl Fn(&D) -> &String) -> Vec<&'a D> {
+    let mut all: Vec<_> = authored.chain(coded.iter().map(|(definition, _)| definition)).collect();
+    all.sort_by(|one, other| key(one).cmp(key(other)));
+    all
 }
 
 fn json<T: Serialize>(value: &T) -> Result<String, String> {

@@ -5,7 +5,11 @@ use std::collections::BTreeSet;
 use mcp_crds::catalog::{self as authored, Role};
 use serde_json::{Map, Value};
 
+use crate::backend::Asking;
+use crate::backend::code::Handler;
 use crate::backend::template::BlockTemplate;
+use crate::fault::Fault;
+use crate::library::{Context, Handle};
 use crate::mcp::content::Text;
 use crate::mcp::prompts::{GetPromptResult, PromptMessage};
 
@@ -15,7 +19,14 @@ pub struct Prompt {
     description: Option<Text>,
     required: Vec<String>,
     known: BTreeSet<String>,
-    messages: Vec<(Role, BlockTemplate)>,
+    messages: Messages,
+}
+
+/// Where the messages come from.
+#[derive(Debug)]
+enum Messages {
+    Templates(Vec<(Role, BlockTemplate)>),
+    Code { name: String, handler: Handler<Vec<PromptMessage>>, handle: Handle },
 }
 
 /// Why a prompt cannot be given: `-32602` (MCP, server/prompts, Error Handling).
@@ -27,6 +38,9 @@ pub enum PromptError {
     /// MCP: arguments of prompts are strings.
     #[error("argument {0} must be a string")]
     NotAString(String),
+    /// What a handler of the program says instead.
+    #[error(transparent)]
+    Fault(#[from] Fault),
 }
 
 impl Prompt {
@@ -34,20 +48,29 @@ impl Prompt {
         let message = |message: &authored::PromptMessage| {
             BlockTemplate::new(&message.content).map(|template| (message.role, template)).map_err(|error| error.to_string())
         };
+        Ok(Self::with(prompt, Messages::Templates(prompt.messages.iter().map(message).collect::<Result<_, _>>()?)))
+    }
+
+    /// A prompt of the program.
+    pub(crate) fn of_code(prompt: &authored::Prompt, handler: Handler<Vec<PromptMessage>>, handle: Handle) -> Self {
+        Self::with(prompt, Messages::Code { name: prompt.name.clone(), handler, handle })
+    }
+
+    fn with(prompt: &authored::Prompt, messages: Messages) -> Self {
         let required = prompt.arguments.iter().filter(|argument| argument.required);
-        Ok(Self {
+        Self {
             description: prompt.description.as_deref().map(Text::from),
             required: required.map(|argument| argument.name.clone()).collect(),
             known: prompt.arguments.iter().map(|argument| argument.name.clone()).collect(),
-            messages: prompt.messages.iter().map(message).collect::<Result<_, _>>()?,
-        })
+            messages,
+        }
     }
 
     /// The messages with these arguments; absent ones are empty, unknown ones are ignored.
     ///
     /// # Errors
-    /// When a required argument is absent, or one is not a string.
-    pub fn get(&self, arguments: &Map<String, Value>) -> Result<GetPromptResult, PromptError> {
+    /// When a required argument is absent, one is not a string, or a handler of the program fails.
+    pub async fn get(&self, arguments: Map<String, Value>, asking: Asking<'_>) -> Result<GetPromptResult, PromptError> {
         let missing: Vec<_> = self.required.iter().filter(|name| !arguments.contains_key(*name)).cloned().collect();
         if !missing.is_empty() {
             return Err(PromptError::Missing(missing));
@@ -55,8 +78,19 @@ impl Prompt {
         if let Some((name, _)) = arguments.iter().find(|(name, value)| self.known.contains(*name) && !value.is_string()) {
             return Err(PromptError::NotAString(name.clone()));
         }
-        let message =
-            |(role, template): &(Role, BlockTemplate)| PromptMessage { role: *role, content: template.expand(arguments) };
-        Ok(GetPromptResult { description: self.description.clone(), messages: self.messages.iter().map(message).collect() })
+        let messages = match &self.messages {
+            Messages::Templates(templates) => {
+                let message = |(role, template): &(Role, BlockTemplate)| PromptMessage {
+                    role: *role,
+                    content: template.expand(&arguments),
+                };
+                templates.iter().map(message).collect()
+            }
+            Messages::Code { name, handler, handle } => {
+                let context = Context::new(name, arguments, asking, handle.clone());
+                handler.run(context).await.map_err(Fault::from)?
+            }
+        };
+        Ok(GetPromptResult { description: self.description.clone(), messages })
     }
 }

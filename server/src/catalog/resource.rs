@@ -1,11 +1,13 @@
 //! A resource: where its contents are.
 
-use mcp_crds::catalog::{CompiledResource, Contents};
-use tokio::time::Instant;
+use mcp_crds::catalog::{CompiledResource, Contents, ResourceDefinition};
 
 use super::{Means, chain};
-use crate::backend::CallError;
+use crate::backend::code::Handler;
 use crate::backend::http::HttpResource;
+use crate::backend::{Asking, CallError};
+use crate::fault::Fault;
+use crate::library::{Arguments, Context, Handle, Read};
 use crate::mcp::content::{Body, ResourceContents, Text};
 use crate::mcp::resources::ReadResourceResult;
 
@@ -19,6 +21,16 @@ pub struct Resource {
 enum Source {
     Fixed(ResourceContents),
     Http(Box<HttpResource>),
+    Code(Box<Coded>),
+}
+
+/// A resource of the program.
+#[derive(Debug)]
+struct Coded {
+    uri: String,
+    mime_type: Option<Text>,
+    handler: Handler<Read>,
+    handle: Handle,
 }
 
 /// Why a resource could not be read. The texts are for the caller.
@@ -30,6 +42,9 @@ pub enum ReadError {
     /// The REST API, or the way to it, failed: `-32603`.
     #[error("the resource cannot be read: {0}")]
     Backend(CallError),
+    /// What a handler of the program says instead.
+    #[error(transparent)]
+    Fault(#[from] Fault),
 }
 
 impl Resource {
@@ -51,17 +66,28 @@ impl Resource {
         Ok(Self { source })
     }
 
+    /// A resource of the program.
+    pub(crate) fn of_code(definition: &ResourceDefinition, handler: Handler<Read>, handle: Handle) -> Self {
+        let mime_type = definition.mime_type.as_deref().map(Text::from);
+        Self { source: Source::Code(Box::new(Coded { uri: definition.uri.clone(), mime_type, handler, handle })) }
+    }
+
     /// Reads the contents, at the latest at the deadline.
     ///
     /// # Errors
-    /// When they come from a REST API and it, or the way to it, failed.
+    /// When they come from a REST API or a handler of the program, and it, or the way to it, failed.
     ///
     /// # Cancel safety
     /// Dropping the future ends the call.
-    pub async fn read(&self, deadline: Instant) -> Result<ReadResourceResult, ReadError> {
+    pub async fn read(&self, asking: Asking<'_>) -> Result<ReadResourceResult, ReadError> {
         let contents = match &self.source {
             Source::Fixed(contents) => contents.clone(),
-            Source::Http(http) => http.read(deadline).await.map_err(ReadError::from)?,
+            Source::Http(http) => http.read(asking.deadline).await.map_err(ReadError::from)?,
+            Source::Code(coded) => {
+                let context = Context::new(&coded.uri, Arguments::new(), asking, coded.handle.clone());
+                let read = coded.handler.run(context).await.map_err(Fault::from)?;
+                read.into_contents(&coded.uri, coded.mime_type.as_ref())
+            }
         };
         Ok(ReadResourceResult { contents: vec![contents] })
     }

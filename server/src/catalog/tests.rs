@@ -4,6 +4,8 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::*;
+use crate::backend::Asking;
+use crate::dispatch::Caller;
 
 fn compiled(parts: &Value) -> CompiledCatalog {
     let mut catalog = json!({
@@ -23,7 +25,7 @@ fn compiled(parts: &Value) -> CompiledCatalog {
 }
 
 fn build(parts: &Value) -> Result<Snapshot, BuildError> {
-    Snapshot::build(&compiled(parts), "5f2c9d", Arc::new(Credentials::none()), &Clients::new([]).unwrap())
+    Snapshot::build(&compiled(parts), "5f2c9d", Arc::new(Credentials::none()), &Clients::new([]).unwrap(), &Code::default())
 }
 
 fn greet() -> Value {
@@ -43,7 +45,7 @@ fn tool(name: &str, schema: &Value, answer: &Value) -> Value {
 async fn call(snapshot: &Snapshot, name: &str, arguments: Value) -> Value {
     let deadline = Instant::now() + Duration::from_secs(5);
     let arguments = arguments.as_object().cloned().unwrap();
-    json!(snapshot.tool(name).unwrap().call(arguments, deadline).await)
+    json!(snapshot.tool(name).unwrap().call(arguments, Asking { deadline, caller: &Caller::test() }).await.unwrap())
 }
 
 fn items(page: Page<'_>) -> Value {
@@ -176,16 +178,16 @@ async fn static_resources_are_read() {
         {"definition": {"uri": "docs://b", "name": "b"}, "contents": {"blob": "AAE="}},
     ]}))
     .unwrap();
-    let deadline = Instant::now();
-    let text = snapshot.resource("docs://a").unwrap().read(deadline).await.unwrap();
+    let asking = Asking { deadline: Instant::now(), caller: &Caller::test() };
+    let text = snapshot.resource("docs://a").unwrap().read(asking).await.unwrap();
     assert_eq!(json!(text), json!({"contents": [{"uri": "docs://a", "mimeType": "text/markdown", "text": "# A {x}"}]}));
-    let blob = snapshot.resource("docs://b").unwrap().read(deadline).await.unwrap();
+    let blob = snapshot.resource("docs://b").unwrap().read(asking).await.unwrap();
     assert_eq!(json!(blob), json!({"contents": [{"uri": "docs://b", "blob": "AAE="}]}));
     assert!(snapshot.resource("docs://c").is_none());
 }
 
-#[test]
-fn prompts_want_their_required_arguments_as_strings() {
+#[tokio::test]
+async fn prompts_want_their_required_arguments_as_strings() {
     let snapshot = build(&json!({"prompts": [{
         "name": "triage",
         "description": "Triage.",
@@ -196,14 +198,16 @@ fn prompts_want_their_required_arguments_as_strings() {
         ],
     }]}))
     .unwrap();
-    let get = |arguments: Value| snapshot.prompt("triage").unwrap().get(arguments.as_object().unwrap());
+    let caller = Caller::test();
+    let asking = Asking { deadline: Instant::now(), caller: &caller };
+    let get = |arguments: Value| snapshot.prompt("triage").unwrap().get(arguments.as_object().unwrap().clone(), asking);
     assert_eq!(
-        json!(get(json!({"ticket": "T/1", "other": 7})).unwrap()),
+        json!(get(json!({"ticket": "T/1", "other": 7})).await.unwrap()),
         json!({"description": "Triage.", "messages": [
             {"role": "user", "content": {"type": "text", "text": "Triage T/1."}},
             {"role": "assistant", "content": {"type": "resource_link", "uri": "tickets://T%2F1", "name": "it"}},
         ]})
     );
-    assert_eq!(get(json!({"tone": "x"})), Err(PromptError::Missing(vec!["ticket".to_owned()])));
-    assert_eq!(get(json!({"ticket": 1})), Err(PromptError::NotAString("ticket".to_owned())));
+    assert_eq!(get(json!({"tone": "x"})).await, Err(PromptError::Missing(vec!["ticket".to_owned()])));
+    assert_eq!(get(json!({"ticket": 1})).await, Err(PromptError::NotAString("ticket".to_owned())));
 }

@@ -1,15 +1,17 @@
 //! A tool: its schemas and what answers it.
 
 use jsonschema::Validator;
-use mcp_crds::catalog::{Answer, CompiledTool, schema as json_schema};
+use mcp_crds::catalog::{Answer, CompiledTool, ToolDefinition, schema as json_schema};
 use serde_json::{Map, Value};
-use tokio::time::Instant;
 
 use super::schema::{self, InvalidArguments};
 use super::{Means, chain};
+use crate::backend::code::{CodeTool, Handler};
 use crate::backend::http::HttpTool;
 use crate::backend::template::Template;
-use crate::backend::{Backend, fixed};
+use crate::backend::{Asking, Backend, fixed};
+use crate::fault::Fault;
+use crate::library::Handle;
 use crate::mcp::tools::CallToolResult;
 
 /// A tool, ready to be called.
@@ -24,9 +26,7 @@ pub struct Tool {
 impl Tool {
     pub(super) fn build(tool: &CompiledTool, means: &Means<'_>) -> Result<Self, String> {
         let definition = &tool.definition;
-        let input = json_schema::compile(&definition.input_schema).map_err(|error| format!("inputSchema {error}"))?;
-        let output = definition.output_schema.as_ref().map(json_schema::compile).transpose();
-        let output = output.map_err(|error| format!("outputSchema {error}"))?;
+        let (input, output) = validators(definition)?;
         let backend = match &tool.answer {
             Answer::Static(answer) => Backend::Fixed(fixed::result(answer).map_err(|error| error.to_string())?),
             Answer::Template(answer) => Backend::Template(Template::new(answer).map_err(|error| error.to_string())?),
@@ -44,6 +44,13 @@ impl Tool {
         Ok(Self { name: definition.name.clone(), input, output, backend })
     }
 
+    /// A tool of the program.
+    pub(crate) fn of_code(definition: &ToolDefinition, handler: Handler<CallToolResult>, handle: Handle) -> Result<Self, String> {
+        let (input, output) = validators(definition).map_err(|error| format!("{}: {error}", definition.name))?;
+        let backend = Backend::Code(Box::new(CodeTool { name: definition.name.clone(), handler, handle }));
+        Ok(Self { name: definition.name.clone(), input, output, backend })
+    }
+
     /// Checks arguments against the input schema; absent ones are `{}`.
     ///
     /// # Errors
@@ -57,14 +64,14 @@ impl Tool {
     /// Whatever fails is a result with `isError` whose text is for the model (MCP, Error Handling). A result that breaks the
     /// output schema is replaced by such an error.
     ///
+    /// # Errors
+    /// What a handler of the program says instead of a result.
+    ///
     /// # Cancel safety
     /// Dropping the future ends the call; what a REST API has done by then stays done.
-    pub async fn call(&self, arguments: Map<String, Value>, deadline: Instant) -> CallToolResult {
-        let result = match self.backend.call(&arguments, deadline).await {
-            Ok(result) => result,
-            Err(error) => return CallToolResult::error(error.to_string()),
-        };
-        match keeps_promise(self.output.as_ref(), &result) {
+    pub async fn call(&self, arguments: Map<String, Value>, asking: Asking<'_>) -> Result<CallToolResult, Fault> {
+        let result = self.backend.call(arguments, asking).await?;
+        Ok(match keeps_promise(self.output.as_ref(), &result) {
             Ok(()) => result,
             Err(why) => {
                 tracing::warn!(tool = %self.name, %why, "a result breaks its output schema");
@@ -73,8 +80,15 @@ impl Tool {
                     self.name
                 ))
             }
-        }
+        })
     }
+}
+
+/// The schemas of a tool, compiled.
+fn validators(definition: &ToolDefinition) -> Result<(Validator, Option<Validator>), String> {
+    let input = json_schema::compile(&definition.input_schema).map_err(|error| format!("inputSchema {error}"))?;
+    let output = definition.output_schema.as_ref().map(json_schema::compile).transpose();
+    Ok((input, output.map_err(|error| format!("outputSchema {error}"))?))
 }
 
 /// MCP, Output Schema: a result that is no error has structured content that matches.

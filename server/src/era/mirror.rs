@@ -6,7 +6,7 @@ use std::collections::HashMap;
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::{HeaderMap, HeaderName};
-use mcp_crds::catalog::CompiledTool;
+use mcp_crds::catalog::ToolDefinition;
 use serde_json::Value;
 
 /// Which parameters of which tools are mirrored.
@@ -25,11 +25,11 @@ struct Parameter {
 impl Mirrored {
     /// Reads `x-mcp-header` where the specification allows it: on properties that are reached through properties alone. An
     /// annotation elsewhere makes a tool that conforming clients do not show; here it means nothing.
-    pub fn of(tools: &[CompiledTool]) -> Self {
-        let tools = tools.iter().filter_map(|tool| {
+    pub fn of<'a>(tools: impl Iterator<Item = &'a ToolDefinition>) -> Self {
+        let tools = tools.filter_map(|tool| {
             let mut parameters = Vec::new();
-            collect(&tool.definition.input_schema, &mut Vec::new(), &mut parameters);
-            (!parameters.is_empty()).then(|| (tool.definition.name.clone(), parameters))
+            collect(&tool.input_schema, &mut Vec::new(), &mut parameters);
+            (!parameters.is_empty()).then(|| (tool.name.clone(), parameters))
         });
         Self(tools.collect())
     }
@@ -116,30 +116,27 @@ pub(super) fn decode(sent: Cow<'_, str>) -> Result<Cow<'_, str>, String> {
 
 #[cfg(test)]
 mod tests {
-    use mcp_crds::catalog::{Answer, ToolDefinition, ToolOutput};
     use serde_json::json;
 
     use super::*;
 
     fn mirrored() -> Mirrored {
-        Mirrored::of(&[CompiledTool {
-            definition: ToolDefinition {
-                name: "query".to_owned(),
-                title: None,
-                description: None,
-                icons: vec![],
-                annotations: None,
-                input_schema: json!({"type": "object", "properties": {
-                    "region": {"type": "string", "x-mcp-header": "Region"},
-                    "page": {"type": "object", "properties": {"size": {"type": "integer", "x-mcp-header": "Size"}}},
-                    "dry": {"type": "boolean", "x-mcp-header": "Dry"},
-                    "list": {"type": "array", "items": {"properties": {"x": {"type": "string", "x-mcp-header": "Never"}}}},
-                    "ratio": {"type": "number", "x-mcp-header": "Ratio"},
-                }}),
-                output_schema: None,
-            },
-            answer: Answer::Static(ToolOutput::default()),
-        }])
+        let query = ToolDefinition {
+            name: "query".to_owned(),
+            title: None,
+            description: None,
+            icons: vec![],
+            annotations: None,
+            input_schema: json!({"type": "object", "properties": {
+                "region": {"type": "string", "x-mcp-header": "Region"},
+                "page": {"type": "object", "properties": {"size": {"type": "integer", "x-mcp-header": "Size"}}},
+                "dry": {"type": "boolean", "x-mcp-header": "Dry"},
+                "list": {"type": "array", "items": {"properties": {"x": {"type": "string", "x-mcp-header": "Never"}}}},
+                "ratio": {"type": "number", "x-mcp-header": "Ratio"},
+            }}),
+            output_schema: None,
+        };
+        Mirrored::of([&query].into_iter())
     }
 
     fn check(arguments: &Value, sent: &[(&'static str, &'static str)]) -> Result<(), String> {

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::catalog::PromptError;
 use crate::dispatch::{Call, Outcome};
 use crate::fault::Fault;
 
@@ -19,9 +20,13 @@ pub fn list<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
 ///
 /// # Errors
 /// When it is unknown, or an argument is missing or malformed.
-pub fn get<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
+pub async fn get<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
     let name = call.params.text("name")?;
     let prompt = call.serving.snapshot.prompt(&name).ok_or_else(|| Fault::InvalidParams(format!("Unknown prompt: {name}")))?;
     let arguments: Map<String, Value> = call.params.parsed::<Option<_>>("arguments")?.flatten().unwrap_or_default();
-    prompt.get(&arguments).map(Outcome::Prompt).map_err(|error| Fault::InvalidParams(error.to_string()))
+    match prompt.get(arguments, call.asking()).await {
+        Ok(result) => Ok(Outcome::Prompt(result)),
+        Err(PromptError::Fault(fault)) => Err(fault),
+        Err(error @ (PromptError::Missing(_) | PromptError::NotAString(_))) => Err(Fault::InvalidParams(error.to_string())),
+    }
 }

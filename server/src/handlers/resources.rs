@@ -2,6 +2,7 @@
 
 use serde_json::value::RawValue;
 
+use crate::catalog::ReadError;
 use crate::dispatch::{Call, Outcome};
 use crate::fault::Fault;
 use crate::session::SessionKey;
@@ -42,8 +43,9 @@ pub async fn read<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
     let uri = call.params.text("uri")?;
     let resource =
         call.serving.snapshot.resource(&uri).ok_or_else(|| Fault::ResourceNotFound { uri: uri.clone().into_owned() })?;
-    match resource.read(call.deadline).await {
+    match resource.read(call.asking()).await {
         Ok(result) => Ok(Outcome::Resource(result)),
+        Err(ReadError::Fault(fault)) => Err(fault),
         Err(error) => Err(Fault::Failed(error.to_string())),
     }
 }

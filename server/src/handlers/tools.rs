@@ -36,5 +36,5 @@ pub async fn call<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
         return Ok(Outcome::Tool(CallToolResult::error(invalid.to_string())));
     }
     let Value::Object(arguments) = arguments else { return Err(Fault::MethodNotFound) };
-    Ok(Outcome::Tool(tool.call(arguments, call.deadline).await))
+    tool.call(arguments, call.asking()).await.map(Outcome::Tool)
 }
