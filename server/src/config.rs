@@ -13,6 +13,7 @@ use mcp_crds::shard::{
 };
 
 use crate::drain::ENDPOINT_LAG;
+use crate::peers::LIST_WAIT;
 use crate::watch::Folders;
 
 /// The MCP server of one shard.
@@ -108,6 +109,8 @@ pub struct Config {
     pub drain_timeout: Option<Duration>,
     /// How long endpoints lag behind placement: [`ENDPOINT_LAG`] but in tests.
     pub endpoint_lag: Duration,
+    /// How long it waits for the operator to name the other shards: [`LIST_WAIT`] but in tests.
+    pub list_wait: Duration,
     /// Threads that serve.
     pub workers: usize,
     /// JSON lines, text, or as the configuration says.
@@ -199,6 +202,7 @@ impl Config {
                 drain_window,
                 drain_timeout,
                 endpoint_lag: ENDPOINT_LAG,
+                list_wait: LIST_WAIT,
                 workers,
                 json_log,
             }),

@@ -1,4 +1,5 @@
-//! The authenticated port: `POST /load` and `POST /drain`, signed by the operator (`mcp_crds::control`).
+//! The authenticated port: `POST /load` and `POST /drain`, signed by the operator (`mcp_crds::control`). The third path,
+//! `/peers`, is where other shards come in; they prove themselves once for each connection (`crate::peers`).
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -8,7 +9,7 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::Full;
 use mcp_crds::control::{CLOCK_TOLERANCE_SECONDS, KEY_ID_HEADER, MAC_HEADER, NONCE_HEADER, Refusal, Signed, TIME_HEADER, hex};
-use mcp_crds::load::{DrainRequest, LoadReport, LoadRequest, Member};
+use mcp_crds::load::{DrainRequest, LoadReport, LoadRequest};
 use serde::de::DeserializeOwned;
 use tracing::{info, warn};
 
@@ -23,16 +24,6 @@ const MAX_NONCES: usize = 16_384;
 #[derive(Debug, Default)]
 pub struct Control {
     seen: Mutex<HashMap<[u8; 32], u64>>,
-    members: Mutex<Membership>,
-}
-
-/// The live shards, as the operator last told them. The mesh will read it; until then it is kept so that the operator
-/// need not send it again.
-#[derive(Debug, Default)]
-struct Membership {
-    epoch: u64,
-    #[allow(dead_code, reason = "for the mesh between shards")]
-    members: Vec<Member>,
 }
 
 impl Control {
@@ -47,29 +38,15 @@ impl Control {
         }
         match request.uri().path() {
             "/load" => match read::<LoadRequest>(request.body()) {
-                Ok(asked) => self.load(shard, staging, asked),
+                Ok(asked) => load(shard, staging, asked),
                 Err(error) => malformed(&error),
             },
             "/drain" => match read::<DrainRequest>(request.body()) {
                 Ok(asked) => drain(shard, &asked),
                 Err(error) => malformed(&error),
             },
-            _ => text(StatusCode::NOT_FOUND, "/load /drain\n"),
+            _ => text(StatusCode::NOT_FOUND, "/load /drain /peers\n"),
         }
-    }
-
-    fn load(&self, shard: &Shard, staging: &Staging, asked: LoadRequest) -> Response<Full<Bytes>> {
-        staging.asked(shard, asked.serve.as_deref());
-        let epoch = {
-            let mut held = self.members.lock().unwrap_or_else(PoisonError::into_inner);
-            if let Some(members) = asked.members {
-                *held = Membership { epoch: asked.membership_epoch, members };
-            }
-            held.epoch
-        };
-        // Numbers and strings: serialising them has no way to fail.
-        let body = serde_json::to_vec(&LoadReport { membership_epoch: epoch, ..report(shard, staging) }).unwrap_or_default();
-        typed(StatusCode::OK, "application/json", body)
     }
 
     fn verify(&self, shard: &Shard, request: &Whole, now: u64) -> Result<(), Refusal> {
@@ -109,6 +86,14 @@ fn read<T: DeserializeOwned + Default>(body: &[u8]) -> serde_json::Result<T> {
 
 fn malformed(error: &serde_json::Error) -> Response<Full<Bytes>> {
     text(StatusCode::BAD_REQUEST, format!("not a request: {error}\n"))
+}
+
+fn load(shard: &Shard, staging: &Staging, asked: LoadRequest) -> Response<Full<Bytes>> {
+    staging.asked(shard, asked.serve.as_deref());
+    let membership_epoch = shard.peers.told(asked.membership_epoch, asked.members);
+    // Numbers and strings: serialising them has no way to fail.
+    let body = serde_json::to_vec(&LoadReport { membership_epoch, ..report(shard, staging) }).unwrap_or_default();
+    typed(StatusCode::OK, "application/json", body)
 }
 
 /// What this shard carries at this moment; who is beside it, the caller knows.

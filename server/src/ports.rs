@@ -17,7 +17,7 @@ use tokio::time::{sleep, timeout};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
-/// Connections of one port at one time: kubelet, Prometheus, operator, and a person.
+/// Connections of one port at one time: kubelet, Prometheus, operator, and a person. Peers leave it with their upgrade.
 const CONNECTIONS: usize = 64;
 /// Bytes of one body: a membership list of 300 shards fits many times.
 const MAX_BODY: usize = 1 << 20;
@@ -55,7 +55,8 @@ where
             let serving = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
                 .header_read_timeout(READ_TIME)
-                .serve_connection(TokioIo::new(stream), service);
+                .serve_connection(TokioIo::new(stream), service)
+                .with_upgrades();
             // A connection that breaks off is the caller's to report.
             let _ = timeout(LIFETIME, serving).await;
             drop(permit);

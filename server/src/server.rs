@@ -23,6 +23,7 @@ use crate::library::Code;
 use crate::manifest::Manifest;
 use crate::memory::Group;
 use crate::metrics::Metrics;
+use crate::peers::{self, PeerMetrics, Peers};
 use crate::serving::{Environment, Serving};
 use crate::session::{Sessions, generated_ring, random};
 use crate::shard::{Parts, Shard};
@@ -126,13 +127,18 @@ impl Server {
         };
         // The keys of a shard come from its folder, before anything is served; until then these open and seal nothing.
         let ring = manifest.as_ref().and_then(|manifest| manifest.keys.clone()).unwrap_or_else(generated_ring);
-        let sessions = Sessions::new(random(), ring).map_err(Error::Keys)?;
+        let incarnation = random();
+        let sessions = Sessions::new(incarnation, ring).map_err(Error::Keys)?;
+        let standalone = matches!(config.source, Source::Manifest { .. });
+        let peer_metrics = PeerMetrics::default();
+        peer_metrics.register(&mut registry);
         let shard = Arc::new(Shard::new(Parts {
             sessions,
             authenticator: Box::new(Anonymous),
             metrics: Metrics::new(registry),
             environment,
-            standalone: matches!(config.source, Source::Manifest { .. }),
+            standalone,
+            peers: Peers::new(config.shard.clone(), incarnation, standalone, peer_metrics),
             code,
             lag: config.endpoint_lag,
             log,
@@ -193,10 +199,17 @@ impl Server {
                 std::future::ready(response)
             }
         }));
+        if !shard.standalone {
+            tasks.spawn(Peers::run(Arc::clone(&shard), config.list_wait));
+        }
         if let Some(control) = control {
             let (shard, staging, state) = (Arc::clone(&shard), Arc::clone(&staging), Arc::new(Control::default()));
-            tasks.spawn(ports::serve(control, stop.clone(), move |request| {
-                let response = state.answer(&shard, &staging, &request);
+            tasks.spawn(ports::serve(control, stop.clone(), move |mut request| {
+                let response = if request.uri().path() == peers::PATH {
+                    peers::accept(&shard, &mut request)
+                } else {
+                    state.answer(&shard, &staging, &request)
+                };
                 std::future::ready(response)
             }));
         }

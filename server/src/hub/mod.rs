@@ -181,6 +181,13 @@ impl Hub {
         }
     }
 
+    /// Legacy sessions of which something is kept here: a stream, or subscriptions.
+    pub fn sessions(&self) -> Vec<SessionKey> {
+        let state = lock(&self.0.state);
+        let quiet = state.subscriptions.keys().filter(|session| !state.sessions.contains_key(session));
+        state.sessions.keys().chain(quiet).copied().collect()
+    }
+
     /// Ends the streams of a session and forgets its subscriptions.
     pub fn end_session(&self, session: SessionKey) {
         let mut state = lock(&self.0.state);

@@ -1,0 +1,338 @@
+//! The mesh between the shards of a cluster: one connection for each pair, no hop beyond it, and no history.
+//!
+//! ```text
+//! POST /load names the members → dial, or accept on the control port → greet (both prove the cluster's key) → in step
+//! raise(event) → outbox → every link → hub of each peer          revoke(session) → every live peer has answered → 204
+//! ```
+//! A process is not Ready before it is in step with every member, so that what ended before it began stays ended. It waits
+//! for nobody who is dead: a refused connection counts as heard, and silence only [`members::GIVE_UP`] long. Two that begin at once do
+//! not wait for each other to be Ready, only to greet. Without the operator's list it waits for [`LIST_WAIT`], in which the
+//! peers of a process that was restarted in its place find it by themselves.
+
+pub mod answer;
+mod dial;
+pub mod events;
+pub mod handshake;
+pub mod link;
+pub mod members;
+mod metrics;
+pub mod wire;
+
+use std::collections::{HashMap, HashSet};
+use std::sync::atomic::{AtomicBool, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::time::Duration;
+
+use futures::future::join_all;
+use mcp_crds::load::Member;
+use tokio::sync::watch;
+use tokio::task::AbortHandle;
+use tokio::time::{Instant, sleep, sleep_until};
+use tokio_util::sync::CancellationToken;
+use tracing::{debug, info};
+
+pub use dial::{PATH, accept};
+pub use metrics::PeerMetrics;
+
+use self::events::{Cursor, Inbox, Outbox};
+use self::link::{Ended, Link, Unanswered};
+use self::members::Members;
+use self::metrics::{OutcomeLabel, WhyLabel};
+use self::wire::{Answer, Ask};
+use crate::limits::Jitter;
+use crate::mcp::subscriptions::Event;
+use crate::session::{Incarnation, SessionKey};
+use crate::shard::Shard;
+
+/// How long a process waits for the operator's list before it is Ready without.
+pub const LIST_WAIT: Duration = Duration::from_secs(10);
+/// How long a DELETE waits until every live peer has confirmed it; a little longer than until a silent one is given up.
+pub const REVOKE_TIME: Duration = Duration::from_secs(4);
+/// Connections to peers at one time: more than the largest cluster has shards.
+pub const MAX_LINKS: usize = 512;
+/// Between two looks while a process is not in step.
+const LOOK: Duration = Duration::from_millis(50);
+
+/// The mesh, as one shard sees it.
+#[derive(Debug)]
+pub struct Peers {
+    name: String,
+    incarnation: Incarnation,
+    state: Mutex<State>,
+    /// Grows with every connection that begins, is in step, or ends, and with every list.
+    changed: watch::Sender<u64>,
+    outbox: Mutex<Outbox>,
+    /// Number of the newest event raised here.
+    raised: watch::Sender<u64>,
+    /// Keys are loaded: others can be greeted.
+    begun: watch::Sender<bool>,
+    settled: AtomicBool,
+    /// Ends with the process.
+    stop: CancellationToken,
+    jitter: Jitter,
+    metrics: PeerMetrics,
+}
+
+#[derive(Debug, Default)]
+struct State {
+    members: Members,
+    links: HashMap<Incarnation, Arc<Link>>,
+    inbox: Inbox,
+}
+
+/// A peer that may be alive has not confirmed.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+pub enum Unheard {
+    /// Not in time.
+    #[error("a peer did not confirm in time")]
+    Late,
+    /// It has no room left.
+    #[error("a peer has no room left")]
+    Full,
+}
+
+impl Peers {
+    /// The mesh of a shard with this pod name. `alone`: there is no other shard and never will be.
+    pub fn new(name: String, incarnation: Incarnation, alone: bool, metrics: PeerMetrics) -> Self {
+        let seed = incarnation.iter().fold(0, |seed: u64, byte| seed.rotate_left(8) ^ u64::from(*byte));
+        Self {
+            name,
+            incarnation,
+            state: Mutex::default(),
+            changed: watch::Sender::new(0),
+            outbox: Mutex::default(),
+            raised: watch::Sender::new(0),
+            begun: watch::Sender::new(false),
+            settled: AtomicBool::new(alone),
+            stop: CancellationToken::new(),
+            jitter: Jitter::new(seed),
+            metrics,
+        }
+    }
+
+    /// Keys and a configuration are loaded: others can be greeted.
+    pub fn begin(&self) {
+        self.begun.send_replace(true);
+    }
+
+    /// Whether this process is in step with the others, or need not wait to be. Once it is, it stays so.
+    pub fn is_settled(&self) -> bool {
+        self.settled.load(Relaxed)
+    }
+
+    /// The operator said which list it holds, and the list when ours was another; returns the epoch of ours.
+    pub fn told(&self, epoch: u64, list: Option<Vec<Member>>) -> u64 {
+        let mut state = self.lock();
+        if let Some(list) = list {
+            state.members.replace(&self.name, epoch, list, Instant::now());
+            self.metrics.listed.set(i64::try_from(state.members.others().count()).unwrap_or(i64::MAX));
+            self.touch();
+        }
+        state.members.epoch()
+    }
+
+    /// Tells every peer of an event. Raised here is here already: the hub of this shard is the caller's.
+    pub fn publish(&self, event: Event) {
+        let number = self.outbox.lock().unwrap_or_else(PoisonError::into_inner).raise(event);
+        self.raised.send_replace(number);
+    }
+
+    /// Has every live peer end a session that has ended here. A peer that was connected a moment ago may be alive, and is
+    /// waited for; one that has never been is not Ready yet, and learns of it before it is.
+    ///
+    /// # Errors
+    /// When one that may be alive has not confirmed in [`REVOKE_TIME`]. It will learn of it when it is connected again.
+    pub async fn revoke(&self, session: SessionKey, expires: u64) -> Result<(), Unheard> {
+        let start = Instant::now();
+        let deadline = start + REVOKE_TIME;
+        let mut changed = self.changed.subscribe();
+        let mut confirmed = HashSet::new();
+        loop {
+            changed.mark_unchanged();
+            let (links, missed) = {
+                let state = self.lock();
+                let links: Vec<_> = state.links.values().filter(|link| !confirmed.contains(&link.incarnation)).cloned().collect();
+                let is_linked = |name: &str| state.links.values().any(|link| link.name == name);
+                (links, state.members.any_missed(start.max(Instant::now()), is_linked))
+            };
+            let asked = links.iter().map(|link| async {
+                let answer = link.ask(Ask::Revoke { session, expires }, deadline).await;
+                self.count(&answer);
+                (link.incarnation, answer)
+            });
+            let mut lost = false;
+            for (incarnation, answer) in join_all(asked).await {
+                match answer {
+                    Ok(Answer::Done) => {
+                        confirmed.insert(incarnation);
+                    }
+                    Ok(Answer::Full | Answer::Unknown) => return Err(Unheard::Full),
+                    Err(Unanswered::Late) => return Err(Unheard::Late),
+                    Err(Unanswered::Lost) => lost = true,
+                }
+            }
+            if !lost && !missed {
+                self.metrics.everywhere_seconds.observe(start.elapsed().as_secs_f64());
+                return Ok(());
+            }
+            tokio::select! {
+                _ = changed.changed() => {}
+                () = sleep(LOOK) => {}
+                () = sleep_until(deadline) => return Err(Unheard::Late),
+            }
+        }
+    }
+
+    /// Runs the mesh until the process ends: dials whom the operator names. `list_wait` is [`LIST_WAIT`] but in tests.
+    pub async fn run(shard: Arc<Shard>, list_wait: Duration) {
+        let peers = &shard.peers;
+        let _stopped = peers.stop.clone().drop_guard();
+        let mut begun = peers.begun.subscribe();
+        if begun.wait_for(|begun| *begun).await.is_err() {
+            return;
+        }
+        let since = Instant::now();
+        let mut changed = peers.changed.subscribe();
+        let mut dialing: HashMap<(String, String), Dialing> = HashMap::new();
+        loop {
+            changed.mark_unchanged();
+            let others: HashSet<(String, String)> =
+                peers.lock().members.others().map(|(name, address)| (name.to_owned(), address.to_owned())).collect();
+            dialing.retain(|other, _| others.contains(other));
+            for other in others {
+                dialing.entry(other.clone()).or_insert_with(|| {
+                    let (name, address) = other;
+                    Dialing(tokio::spawn(dial::keep(Arc::clone(&shard), name, address)).abort_handle())
+                });
+            }
+            peers.settle(Instant::now(), since + list_wait);
+            tokio::select! {
+                _ = changed.changed() => {}
+                () = sleep(LOOK), if !peers.is_settled() => {}
+            }
+        }
+    }
+
+    /// Peers with a live connection, by pod.
+    pub fn linked(&self) -> Vec<String> {
+        let mut names: Vec<_> = self.lock().links.values().map(|link| link.name.clone()).collect();
+        names.sort_unstable();
+        names
+    }
+
+    /// Decides whether there is nobody left to wait for.
+    fn settle(&self, now: Instant, unlisted_until: Instant) {
+        if self.is_settled() {
+            return;
+        }
+        let state = self.lock();
+        let all = if state.members.is_told() {
+            let in_step = |name: &str| state.links.values().any(|link| link.name == name && link.is_in_step());
+            state.members.all_heard(now, in_step)
+        } else {
+            // Others may know this process better than it knows them.
+            now >= unlisted_until && state.links.values().all(|link| link.is_in_step())
+        };
+        if all {
+            info!(linked = state.links.len(), listed = state.members.others().count(), "in step with the other shards");
+            self.settled.store(true, Relaxed);
+        }
+    }
+
+    /// Takes a connection whose peer has proved itself; `false` when there is a better one, or no room. Of two connections
+    /// of a pair both sides keep the one that the lower incarnation dialed; of two by the same dialer, the newer.
+    fn register(&self, link: &Arc<Link>) -> bool {
+        let mut state = self.lock();
+        let lower = self.incarnation.min(link.incarnation);
+        match state.links.get(&link.incarnation) {
+            Some(old) if old.dialer != link.dialer && link.dialer != lower => return false,
+            Some(old) => old.close(),
+            None if state.links.len() >= MAX_LINKS => return false,
+            None => {}
+        }
+        state.links.insert(link.incarnation, Arc::clone(link));
+        self.metrics.linked.set(i64::try_from(state.links.len()).unwrap_or(i64::MAX));
+        self.touch();
+        true
+    }
+
+    /// Forgets a connection that ended.
+    fn unregister(&self, link: &Arc<Link>, why: &Ended) {
+        self.metrics.ended.get_or_create(&WhyLabel { why: why.label() }).inc();
+        let mut state = self.lock();
+        if state.links.get(&link.incarnation).is_some_and(|current| Arc::ptr_eq(current, link)) {
+            state.links.remove(&link.incarnation);
+            state.members.lost(&link.name, Instant::now());
+            self.metrics.linked.set(i64::try_from(state.links.len()).unwrap_or(i64::MAX));
+            debug!(peer = link.name, why = %why, "the connection to a peer ended");
+            self.touch();
+        }
+    }
+
+    fn is_linked(&self, name: &str) -> bool {
+        self.lock().links.values().any(|link| link.name == name)
+    }
+
+    fn down(&self, name: &str) {
+        self.lock().members.down(name);
+        self.touch();
+    }
+
+    fn touch(&self) {
+        self.changed.send_modify(|changes| *changes = changes.wrapping_add(1));
+    }
+
+    fn count(&self, answer: &Result<Answer, Unanswered>) {
+        let outcome = match answer {
+            Ok(Answer::Done) => "done",
+            Ok(Answer::Full) => "full",
+            Ok(Answer::Unknown) => "unknown",
+            Err(Unanswered::Lost) => "lost",
+            Err(Unanswered::Late) => "late",
+        };
+        self.metrics.asks.get_or_create(&OutcomeLabel { outcome }).inc();
+    }
+
+    // What links ask of the mesh.
+
+    /// Whether an event of a peer is new here.
+    fn hear(&self, origin: Incarnation, number: u64) -> bool {
+        let mut state = self.lock();
+        let State { inbox, links, .. } = &mut *state;
+        let is_new = inbox.hear(origin, number, |origin| links.contains_key(origin));
+        if is_new { &self.metrics.events_heard } else { &self.metrics.events_repeated }.inc();
+        is_new
+    }
+
+    fn heard(&self, origin: &Incarnation) -> Option<u64> {
+        self.lock().inbox.heard(origin)
+    }
+
+    fn watch_raised(&self) -> watch::Receiver<u64> {
+        self.raised.subscribe()
+    }
+
+    fn resume(&self, heard: Option<u64>) -> Cursor {
+        self.outbox.lock().unwrap_or_else(PoisonError::into_inner).resume(heard)
+    }
+
+    fn due(&self, cursor: &mut Cursor, most: usize) -> Vec<(u64, Event)> {
+        let (due, lost) = self.outbox.lock().unwrap_or_else(PoisonError::into_inner).after(cursor, most);
+        self.metrics.events_sent.inc_by(due.len() as u64);
+        self.metrics.events_lost.inc_by(u64::from(lost));
+        due
+    }
+
+    fn lock(&self) -> MutexGuard<'_, State> {
+        self.state.lock().unwrap_or_else(PoisonError::into_inner)
+    }
+}
+
+/// A task that keeps a connection to one member, until dropped.
+struct Dialing(AbortHandle);
+
+impl Drop for Dialing {
+    fn drop(&mut self) {
+        self.0.abort();
+    }
+}

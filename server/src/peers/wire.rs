@@ -1,0 +1,468 @@
+//! What shards say to each other, as bytes: length-prefixed frames over one connection for each pair. Pure.
+//!
+//! ```text
+//! length 4 | kind 1 | …          integers are big-endian; a text or a list begins with its length
+//! ```
+//! A shard may be one version older or newer than its peer: an unknown kind of frame is skipped, an unknown question is
+//! answered with [`Answer::Unknown`], and bytes behind the last known field of a frame are ignored.
+
+use std::sync::Arc;
+
+use crate::mcp::subscriptions::Event;
+use crate::session::{Incarnation, PAGE_BYTES, Page, SessionKey};
+
+/// Bytes of one frame without its length: the largest answer that is passed on, and far more than the rest needs.
+pub const MAX_FRAME: usize = 1 << 20;
+/// Pages of revocations in one frame.
+pub const PAGES_PER_FRAME: usize = 256;
+/// Bytes of a name, a key's id, a resource's URI.
+const MAX_TEXT: usize = 64 << 10;
+/// Key ids in a greeting: two are in use during a rotation.
+const MAX_KEY_IDS: usize = 16;
+
+/// One message.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Frame {
+    /// First of all, from who dialed.
+    Hello(Hello),
+    /// Its answer, with the proof that this side holds the key.
+    Welcome(Welcome),
+    /// The proof of who dialed. All other frames come after it.
+    Proof([u8; 32]),
+    /// Nothing to say, and alive.
+    Beat,
+    /// Sessions that were ended, when a connection begins; after the last page of them `complete` is set.
+    Revoked {
+        /// Those that follow are none of this greeting.
+        complete: bool,
+        /// Which.
+        pages: Vec<Page>,
+    },
+    /// When a connection begins: the newest event of the other side that was heard here; none when there was none.
+    Heard(Option<u64>),
+    /// Something happened on the other side.
+    Event {
+        /// Counts from one in each incarnation.
+        number: u64,
+        /// What.
+        event: Event,
+    },
+    /// A question; its answer carries the same number.
+    Ask {
+        /// Of this connection and direction.
+        number: u64,
+        /// What is asked.
+        ask: Ask,
+    },
+    /// An answer.
+    Answer {
+        /// Of the question.
+        number: u64,
+        /// What is answered.
+        answer: Answer,
+    },
+    /// Of a newer version.
+    Unknown,
+}
+
+/// Who dials.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Hello {
+    /// Never used twice.
+    pub nonce: [u8; 32],
+    /// Its boot nonce.
+    pub incarnation: Incarnation,
+    /// Its pod.
+    pub name: String,
+    /// Ids of the control keys it holds.
+    pub keys: Vec<String>,
+}
+
+/// Who was dialed.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub struct Welcome {
+    /// Never used twice.
+    pub nonce: [u8; 32],
+    /// Its boot nonce.
+    pub incarnation: Incarnation,
+    /// Its pod.
+    pub name: String,
+    /// The key both hold, with which both prove themselves.
+    pub key: String,
+    /// The proof.
+    pub proof: [u8; 32],
+}
+
+/// What a shard asks of another.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Ask {
+    /// Serve this session no more.
+    Revoke {
+        /// Which.
+        session: SessionKey,
+        /// When it would have ended by itself, seconds since the epoch.
+        expires: u64,
+    },
+    /// Of a newer version.
+    Unknown,
+}
+
+/// What it is answered.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Answer {
+    /// It is done.
+    Done,
+    /// A limit is in the way.
+    Full,
+    /// What was asked is not known here.
+    Unknown,
+}
+
+/// Bytes that are no frame: the connection cannot go on.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("the peer sent what is no frame: {0}")]
+pub struct Malformed(&'static str);
+
+impl Malformed {
+    /// With these words.
+    pub fn new(what: &'static str) -> Self {
+        Self(what)
+    }
+}
+
+const HELLO: u8 = 1;
+const WELCOME: u8 = 2;
+const PROOF: u8 = 3;
+const BEAT: u8 = 4;
+const REVOKED: u8 = 5;
+const HEARD: u8 = 6;
+const EVENT: u8 = 7;
+const ASK: u8 = 8;
+const ANSWER: u8 = 9;
+
+const ASK_REVOKE: u8 = 1;
+
+const ANSWER_DONE: u8 = 1;
+const ANSWER_FULL: u8 = 2;
+const ANSWER_UNKNOWN: u8 = 3;
+
+const TOOLS_CHANGED: u8 = 1;
+const PROMPTS_CHANGED: u8 = 2;
+const RESOURCES_CHANGED: u8 = 3;
+const RESOURCE_UPDATED: u8 = 4;
+
+/// Whether a frame is complete at the front of `bytes`: its bytes without the length, and where the next begins.
+///
+/// # Errors
+/// When it is longer than any frame.
+pub fn split(bytes: &[u8]) -> Result<Option<(&[u8], usize)>, Malformed> {
+    let Some(length) = bytes.first_chunk::<4>() else { return Ok(None) };
+    let length = u32::from_be_bytes(*length) as usize;
+    if length == 0 || length > MAX_FRAME {
+        return Err(Malformed("a length out of bounds"));
+    }
+    Ok(bytes.get(4..4 + length).map(|frame| (frame, 4 + length)))
+}
+
+impl Frame {
+    /// Appends it, with its length.
+    pub fn encode(&self, out: &mut Vec<u8>) {
+        let start = out.len();
+        out.extend_from_slice(&[0; 4]);
+        match self {
+            Self::Hello(hello) => {
+                out.push(HELLO);
+                out.extend_from_slice(&hello.nonce);
+                out.extend_from_slice(&hello.incarnation);
+                text(out, &hello.name);
+                count(out, hello.keys.len());
+                hello.keys.iter().for_each(|key| text(out, key));
+            }
+            Self::Welcome(welcome) => {
+                out.push(WELCOME);
+                out.extend_from_slice(&welcome.nonce);
+                out.extend_from_slice(&welcome.incarnation);
+                text(out, &welcome.name);
+                text(out, &welcome.key);
+                out.extend_from_slice(&welcome.proof);
+            }
+            Self::Proof(proof) => {
+                out.push(PROOF);
+                out.extend_from_slice(proof);
+            }
+            Self::Beat | Self::Unknown => out.push(BEAT),
+            Self::Revoked { complete, pages } => {
+                out.extend_from_slice(&[REVOKED, u8::from(*complete)]);
+                count(out, pages.len());
+                for page in pages {
+                    out.extend_from_slice(&page.incarnation);
+                    out.extend_from_slice(&page.index.to_be_bytes());
+                    out.extend_from_slice(&page.expires.to_be_bytes());
+                    out.extend_from_slice(page.bits.as_slice());
+                }
+            }
+            Self::Heard(number) => {
+                out.extend_from_slice(&[HEARD, u8::from(number.is_some())]);
+                out.extend_from_slice(&number.unwrap_or(0).to_be_bytes());
+            }
+            Self::Event { number, event } => {
+                out.push(EVENT);
+                out.extend_from_slice(&number.to_be_bytes());
+                encode_event(out, event);
+            }
+            Self::Ask { number, ask } => {
+                out.push(ASK);
+                out.extend_from_slice(&number.to_be_bytes());
+                match ask {
+                    Ask::Revoke { session, expires } => {
+                        out.push(ASK_REVOKE);
+                        key(out, session);
+                        out.extend_from_slice(&expires.to_be_bytes());
+                    }
+                    Ask::Unknown => out.push(0),
+                }
+            }
+            Self::Answer { number, answer } => {
+                out.push(ANSWER);
+                out.extend_from_slice(&number.to_be_bytes());
+                out.push(match answer {
+                    Answer::Done => ANSWER_DONE,
+                    Answer::Full => ANSWER_FULL,
+                    Answer::Unknown => ANSWER_UNKNOWN,
+                });
+            }
+        }
+        let length = u32::try_from(out.len() - start - 4).unwrap_or(u32::MAX);
+        out[start..start + 4].copy_from_slice(&length.to_be_bytes());
+    }
+
+    /// Reads one, without its length.
+    ///
+    /// # Errors
+    /// When it is not what its kind promises.
+    pub fn decode(bytes: &[u8]) -> Result<Self, Malformed> {
+        let mut rest = Rest(bytes);
+        Ok(match rest.byte()? {
+            HELLO => {
+                let (nonce, incarnation, name) = (rest.array()?, rest.array()?, rest.text()?);
+                let keys = (0..rest.count(MAX_KEY_IDS)?).map(|_| rest.text()).collect::<Result<_, _>>()?;
+                Self::Hello(Hello { nonce, incarnation, name, keys })
+            }
+            WELCOME => Self::Welcome(Welcome {
+                nonce: rest.array()?,
+                incarnation: rest.array()?,
+                name: rest.text()?,
+                key: rest.text()?,
+                proof: rest.array()?,
+            }),
+            PROOF => Self::Proof(rest.array()?),
+            BEAT => Self::Beat,
+            REVOKED => {
+                let complete = rest.byte()? != 0;
+                let pages = (0..rest.count(PAGES_PER_FRAME)?).map(|_| rest.page()).collect::<Result<_, _>>()?;
+                Self::Revoked { complete, pages }
+            }
+            HEARD => {
+                let any = rest.byte()? != 0;
+                let number = rest.u64()?;
+                Self::Heard(any.then_some(number))
+            }
+            EVENT => {
+                let number = rest.u64()?;
+                rest.event()?.map_or(Self::Unknown, |event| Self::Event { number, event })
+            }
+            ASK => Self::Ask { number: rest.u64()?, ask: rest.ask()? },
+            ANSWER => Self::Answer {
+                number: rest.u64()?,
+                answer: match rest.byte()? {
+                    ANSWER_DONE => Answer::Done,
+                    ANSWER_FULL => Answer::Full,
+                    _ => Answer::Unknown,
+                },
+            },
+            _ => Self::Unknown,
+        })
+    }
+}
+
+fn encode_event(out: &mut Vec<u8>, event: &Event) {
+    match event {
+        Event::ToolsChanged => out.push(TOOLS_CHANGED),
+        Event::PromptsChanged => out.push(PROMPTS_CHANGED),
+        Event::ResourcesChanged => out.push(RESOURCES_CHANGED),
+        Event::ResourceUpdated(uri) => {
+            out.push(RESOURCE_UPDATED);
+            text(out, uri);
+        }
+    }
+}
+
+fn count(out: &mut Vec<u8>, count: usize) {
+    out.extend_from_slice(&u32::try_from(count).unwrap_or(u32::MAX).to_be_bytes());
+}
+
+fn text(out: &mut Vec<u8>, text: &str) {
+    count(out, text.len());
+    out.extend_from_slice(text.as_bytes());
+}
+
+fn key(out: &mut Vec<u8>, session: &SessionKey) {
+    out.extend_from_slice(&session.incarnation);
+    out.extend_from_slice(&session.number.to_be_bytes());
+}
+
+/// What of a frame is not read yet.
+struct Rest<'a>(&'a [u8]);
+
+impl Rest<'_> {
+    fn take(&mut self, length: usize) -> Result<&[u8], Malformed> {
+        let (taken, rest) = self.0.split_at_checked(length).ok_or(Malformed("it ends early"))?;
+        self.0 = rest;
+        Ok(taken)
+    }
+
+    fn array<const N: usize>(&mut self) -> Result<[u8; N], Malformed> {
+        self.take(N)?.try_into().map_err(|_| Malformed("it ends early"))
+    }
+
+    fn byte(&mut self) -> Result<u8, Malformed> {
+        Ok(self.array::<1>()?[0])
+    }
+
+    fn u64(&mut self) -> Result<u64, Malformed> {
+        self.array().map(u64::from_be_bytes)
+    }
+
+    fn count(&mut self, most: usize) -> Result<usize, Malformed> {
+        let count = u32::from_be_bytes(self.array()?) as usize;
+        if count > most { Err(Malformed("a count out of bounds")) } else { Ok(count) }
+    }
+
+    fn text(&mut self) -> Result<String, Malformed> {
+        let length = self.count(MAX_TEXT)?;
+        String::from_utf8(self.take(length)?.to_vec()).map_err(|_| Malformed("a text that is not UTF-8"))
+    }
+
+    fn session(&mut self) -> Result<SessionKey, Malformed> {
+        Ok(SessionKey { incarnation: self.array()?, number: self.u64()? })
+    }
+
+    fn page(&mut self) -> Result<Page, Malformed> {
+        let (incarnation, index, expires) = (self.array()?, self.u64()?, self.u64()?);
+        Ok(Page { incarnation, index, expires, bits: Box::new(self.array::<PAGE_BYTES>()?) })
+    }
+
+    fn event(&mut self) -> Result<Option<Event>, Malformed> {
+        Ok(match self.byte()? {
+            TOOLS_CHANGED => Some(Event::ToolsChanged),
+            PROMPTS_CHANGED => Some(Event::PromptsChanged),
+            RESOURCES_CHANGED => Some(Event::ResourcesChanged),
+            RESOURCE_UPDATED => Some(Event::ResourceUpdated(Arc::from(self.text()?))),
+            _ => None,
+        })
+    }
+
+    fn ask(&mut self) -> Result<Ask, Malformed> {
+        Ok(match self.byte()? {
+            ASK_REVOKE => Ask::Revoke { session: self.session()?, expires: self.u64()? },
+            _ => Ask::Unknown,
+        })
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn frames() -> Vec<Frame> {
+        let session = SessionKey { incarnation: [7; 16], number: 9 };
+        let page = Page { incarnation: [3; 16], index: 2, expires: 77, bits: Box::new([5; PAGE_BYTES]) };
+        vec![
+            Frame::Hello(Hello {
+                nonce: [1; 32],
+                incarnation: [2; 16],
+                name: "c-0".to_owned(),
+                keys: vec!["a".to_owned(), "b".to_owned()],
+            }),
+            Frame::Welcome(Welcome {
+                nonce: [1; 32],
+                incarnation: [2; 16],
+                name: "c-1".to_owned(),
+                key: "b".to_owned(),
+                proof: [4; 32],
+            }),
+            Frame::Proof([9; 32]),
+            Frame::Beat,
+            Frame::Revoked { complete: false, pages: vec![page; PAGES_PER_FRAME] },
+            Frame::Revoked { complete: true, pages: vec![] },
+            Frame::Heard(None),
+            Frame::Heard(Some(0)),
+            Frame::Event { number: 1, event: Event::ToolsChanged },
+            Frame::Event { number: 2, event: Event::PromptsChanged },
+            Frame::Event { number: 3, event: Event::ResourcesChanged },
+            Frame::Event { number: u64::MAX, event: Event::ResourceUpdated("test://ü".into()) },
+            Frame::Ask { number: 8, ask: Ask::Revoke { session, expires: 3 } },
+            Frame::Answer { number: 8, answer: Answer::Done },
+            Frame::Answer { number: 8, answer: Answer::Full },
+            Frame::Answer { number: 8, answer: Answer::Unknown },
+        ]
+    }
+
+    #[test]
+    fn every_frame_is_read_as_it_was_written_however_the_bytes_arrive() {
+        let mut bytes = Vec::new();
+        frames().iter().for_each(|frame| frame.encode(&mut bytes));
+        let (mut read, mut at) = (Vec::new(), 0);
+        for end in 0..=bytes.len() {
+            while let Some((frame, length)) = split(&bytes[at..end]).unwrap() {
+                read.push(Frame::decode(frame).unwrap());
+                at += length;
+            }
+        }
+        assert_eq!(read, frames());
+    }
+
+    #[test]
+    fn a_frame_that_is_cut_anywhere_is_malformed_and_harms_nothing() {
+        for frame in frames() {
+            let mut bytes = Vec::new();
+            frame.encode(&mut bytes);
+            for end in 5..bytes.len() {
+                let cut = Frame::decode(&bytes[4..end]);
+                assert!(cut.is_err() || cut == Ok(Frame::Unknown), "{frame:?} cut at {end}: {cut:?}");
+            }
+        }
+    }
+
+    #[test]
+    fn what_a_newer_version_says_is_skipped_and_what_it_asks_is_answered() {
+        assert_eq!(Frame::decode(&[200, 1, 2, 3]), Ok(Frame::Unknown));
+        assert_eq!(Frame::decode(&[EVENT, 0, 0, 0, 0, 0, 0, 0, 1, 99, 4]), Ok(Frame::Unknown));
+        let asked = Frame::decode(&[ASK, 0, 0, 0, 0, 0, 0, 0, 5, 99, 1, 2]);
+        assert_eq!(asked, Ok(Frame::Ask { number: 5, ask: Ask::Unknown }));
+        let mut longer = Vec::new();
+        Frame::Heard(Some(4)).encode(&mut longer);
+        longer.push(1);
+        assert_eq!(Frame::decode(&longer[4..]), Ok(Frame::Heard(Some(4))));
+    }
+
+    #[test]
+    fn lengths_and_counts_out_of_bounds_reserve_nothing() {
+        assert!(split(&u32::MAX.to_be_bytes()).is_err());
+        assert!(split(&[0; 4]).is_err());
+        assert_eq!(split(&[0, 0]), Ok(None));
+        let mut pages = vec![REVOKED, 0];
+        pages.extend_from_slice(&u32::MAX.to_be_bytes());
+        assert!(Frame::decode(&pages).is_err());
+    }
+
+    #[test]
+    fn the_largest_greeting_fits_a_frame() {
+        let mut bytes = Vec::new();
+        frames().iter().for_each(|frame| {
+            bytes.clear();
+            frame.encode(&mut bytes);
+            assert!(bytes.len() <= MAX_FRAME + 4, "{frame:?}");
+        });
+    }
+}
