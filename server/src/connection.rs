@@ -1,7 +1,7 @@
 //! One connection, as its socket and its requests see it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 
 use crate::fault::Refused;
 
@@ -14,7 +14,10 @@ pub struct Connection {
 
 /// What a connection does, shared between its socket, which gives up on a head that does not come, and its requests.
 #[derive(Debug, Default)]
-pub struct Doing(AtomicU8);
+pub struct Doing {
+    state: AtomicU8,
+    leaves_bytes: AtomicBool,
+}
 
 /// A request of a connection is under way, until dropped.
 #[derive(Debug)]
@@ -62,20 +65,30 @@ impl Doing {
     pub fn now(&self) -> State {
         [State::Busy, State::Idle, State::Http2]
             .into_iter()
-            .find(|state| *state as u8 == self.0.load(Relaxed))
+            .find(|state| *state as u8 == self.state.load(Relaxed))
             .unwrap_or(State::Head)
     }
 
     /// It does something else.
     pub fn set(&self, state: State) {
-        self.0.store(state as u8, Relaxed);
+        self.state.store(state as u8, Relaxed);
+    }
+
+    /// Its last request is answered, and not all of it was read.
+    pub fn leave_bytes(&self) {
+        self.leaves_bytes.store(true, Relaxed);
+    }
+
+    /// Whether bytes may be left that nobody reads.
+    pub fn leaves_bytes(&self) -> bool {
+        self.leaves_bytes.load(Relaxed)
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
         // HTTP/2 stays what it is: its requests overlap.
-        let _ = self.0.0.compare_exchange(State::Busy as u8, State::Idle as u8, Relaxed, Relaxed);
+        let _ = self.0.state.compare_exchange(State::Busy as u8, State::Idle as u8, Relaxed, Relaxed);
     }
 }
 

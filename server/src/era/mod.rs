@@ -39,19 +39,37 @@ pub fn of(headers: &HeaderMap, method: Option<&str>, params: Option<&Params<'_>>
     }
 }
 
-/// Whether `Accept` takes a media type. Without the header everything is taken (RFC 9110, 12.5.1); `q=0` is not.
+/// Whether `Accept` takes a media type: the range that names it most closely says so, and `q=0` says no. Without the header
+/// everything is taken (RFC 9110, 12.5.1).
 pub fn accepts(headers: &HeaderMap, media: &str) -> bool {
     let family = media.split('/').next().unwrap_or_default();
     let mut ranges = headers.get_all(http::header::ACCEPT).iter().peekable();
     if ranges.peek().is_none() {
         return true;
     }
-    ranges.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(',')).any(|range| {
+    let ranges = ranges.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
+    let closest = ranges.filter_map(|range| {
         let mut parts = range.split(';').map(str::trim);
         let name = parts.next().unwrap_or_default().to_ascii_lowercase();
-        let taken = name == media || name == "*/*" || name.strip_suffix("/*") == Some(family);
-        taken && !parts.any(|parameter| matches!(parameter.replace(' ', "").as_str(), "q=0" | "q=0.0" | "q=0.00" | "q=0.000"))
-    })
+        let closeness = if name == media {
+            2
+        } else if name.strip_suffix("/*") == Some(family) {
+            1
+        } else if name == "*/*" {
+            0
+        } else {
+            return None;
+        };
+        Some((closeness, parts.all(|parameter| !is_zero(parameter))))
+    });
+    // Of two that are as close, the one that takes it.
+    closest.max().is_some_and(|(_, taken)| taken)
+}
+
+/// Whether a parameter of a media range is a weight of 0.
+fn is_zero(parameter: &str) -> bool {
+    let Some((name, weight)) = parameter.split_once('=') else { return false };
+    name.trim().eq_ignore_ascii_case("q") && weight.trim().trim_start_matches("0.").bytes().all(|digit| digit == b'0')
 }
 
 /// An answer to an HTTP request, before HTTP.
@@ -142,10 +160,27 @@ mod tests {
         let accepts =
             |value: &'static str, media| accepts(&HeaderMap::from_iter([(http::header::ACCEPT, value.parse().unwrap())]), media);
         assert!(super::accepts(&HeaderMap::new(), "application/json"));
-        for value in ["application/json, text/event-stream", "*/*", "application/*;q=0.1", "Application/JSON; charset=utf-8"] {
+        for value in [
+            "application/json, text/event-stream",
+            "*/*",
+            "application/*;q=0.1",
+            "Application/JSON; charset=utf-8",
+            "application/json;q=1.000",
+            "application/json;q=0.001",
+            "*/*;q=0, application/json",
+            "application/*;q=0, application/json;q=0.5",
+        ] {
             assert!(accepts(value, "application/json"), "{value}");
         }
-        for value in ["text/event-stream", "application/json;q=0", "text/*", ""] {
+        for value in [
+            "text/event-stream",
+            "application/json;q=0",
+            "application/json; Q=0.000",
+            "text/*",
+            "",
+            "application/json;q=0, */*",
+            "application/*;q=0, */*;q=1",
+        ] {
             assert!(!accepts(value, "application/json"), "{value}");
         }
     }

@@ -5,6 +5,7 @@ use std::sync::Arc;
 use std::task::{Context, Poll};
 
 use bytes::{Bytes, BytesMut};
+use http::header::{self, HeaderMap};
 use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::time::timeout;
@@ -60,23 +61,43 @@ where
     timeout(limits.read_time, collect(body, declared, limits, reserved)).await.unwrap_or(Err(Unread::TooSlow))
 }
 
-/// Takes what a refused request still sends, within bounds, and forgets it: were the connection closed over unread bytes, the
-/// kernel would reset it, and its client might never read the refusal.
-pub(super) async fn discard<B>(mut body: B)
+/// What became of the body of a request that is refused.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Rest {
+    /// It was taken and forgotten: the connection can be kept.
+    Taken,
+    /// Some of it may still come: the connection is closed after the answer.
+    Left,
+}
+
+/// Takes what a refused request still sends, within bounds, and forgets it. Nothing is waited for that would be too much anyway,
+/// nor for a client that waits itself, for leave to send it: it gets its answer instead (RFC 9110, 10.1.1).
+pub(super) async fn discard<B>(mut body: B, headers: &HeaderMap) -> Rest
 where
     B: Body<Data = Bytes> + Unpin,
 {
+    if body.is_end_stream() {
+        return Rest::Taken;
+    }
+    let most = DISCARDED_BYTES as u64;
+    if headers.contains_key(header::EXPECT) || body.size_hint().lower() > most {
+        return Rest::Left;
+    }
     let read = async {
         let mut length = 0;
-        while let Some(Ok(frame)) = body.frame().await {
-            length += frame.data_ref().map_or(0, Bytes::len);
-            if length > DISCARDED_BYTES {
-                return;
+        loop {
+            match body.frame().await {
+                None => return Rest::Taken,
+                Some(Err(_)) => return Rest::Left,
+                Some(Ok(frame)) => length += frame.data_ref().map_or(0, |data| data.len() as u64),
+            }
+            if length > most {
+                return Rest::Left;
             }
         }
     };
     // Too slow: it is told now.
-    let _ = timeout(DISCARD_TIME, read).await;
+    timeout(DISCARD_TIME, read).await.unwrap_or(Rest::Left)
 }
 
 async fn collect<B>(mut body: B, declared: Option<u64>, limits: &Limits, mut reserved: BodyBytes) -> Result<Received, Unread>
@@ -235,6 +256,23 @@ mod tests {
         drop(received);
         assert_eq!(read(chunks(4, 30_000), None, &limits(), &load).await.unwrap_err(), Unread::TooLarge);
         assert_eq!(load.body_bytes(), 0);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_a_refused_request_sends_is_taken_unless_it_is_too_much_or_too_slow() {
+        let silent = || StreamBody::new(futures::stream::pending::<Result<Frame<Bytes>, Infallible>>());
+        let mut waits = HeaderMap::new();
+        assert_eq!(discard(chunks(2, DISCARDED_BYTES / 2), &waits).await, Rest::Taken);
+        assert_eq!(discard(chunks(3, DISCARDED_BYTES / 2), &waits).await, Rest::Left);
+        let start = tokio::time::Instant::now();
+        assert_eq!(discard(silent(), &waits).await, Rest::Left);
+        assert_eq!(start.elapsed(), DISCARD_TIME);
+        let declared = Full::new(Bytes::from(vec![b'x'; DISCARDED_BYTES + 1]));
+        assert_eq!(discard(declared, &waits).await, Rest::Left);
+        waits.insert(header::EXPECT, "100-continue".parse().unwrap());
+        assert_eq!(discard(silent(), &waits).await, Rest::Left);
+        assert_eq!(start.elapsed(), DISCARD_TIME, "neither is waited for");
+        assert_eq!(discard(Full::new(Bytes::new()), &waits).await, Rest::Taken);
     }
 
     #[tokio::test(start_paused = true)]

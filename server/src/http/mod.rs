@@ -17,6 +17,7 @@ use http::{Method, Request, Response, StatusCode, Version as HttpVersion};
 use http_body::Body;
 use tokio::time::timeout;
 
+use body::Rest;
 pub use body::{Received, ReplyBody, Unread};
 use running::Running;
 
@@ -50,18 +51,24 @@ where
     let busy = connection.busy(request.version() == HttpVersion::HTTP_2);
     let (parts, body) = request.into_parts();
     let version = parts.version;
+    let allow = allow(&parts);
     let serving = shard.serving();
     let allowed_origin = serving.as_deref().and_then(|serving| allowed_origin(serving, &parts.headers));
     let answer = match (connection.refused(), serving) {
-        (Some(why), _) => Answer::Reply(refuse(&shard, why, &parts.headers, body).await),
-        (None, None) => Answer::Reply(refuse(&shard, Refused::NotReady, &parts.headers, body).await),
+        (Some(why), _) => Answer::without(shard.refuse(why), &parts.headers, body).await,
+        (None, None) => Answer::without(shard.refuse(Refused::NotReady), &parts.headers, body).await,
         (None, Some(serving)) => match check(&shard, &serving, &parts) {
             Ok(Checked::Post(principal)) => post(&shard, serving, principal, parts.headers, body).await,
-            Ok(Checked::Other(reply)) | Err(reply) => Answer::Reply(reply),
+            Ok(Checked::Other(reply)) | Err(reply) => Answer::without(reply, &parts.headers, body).await,
+            Ok(Checked::Nowhere(reply)) => Answer::Last(reply),
         },
     };
-    let closes = shard.drain.is_draining() || connection.refused().is_some();
-    Ok(response(answer, version, closes, allowed_origin, busy))
+    let last = matches!(answer, Answer::Last(_));
+    if last {
+        connection.doing().leave_bytes();
+    }
+    let closes = last || shard.drain.is_draining() || connection.refused().is_some();
+    Ok(response(answer, version, closes, allow, allowed_origin, busy))
 }
 
 /// A request that passed the checks of its head.
@@ -70,16 +77,33 @@ enum Checked {
     Post(Principal),
     /// It has none, and is answered.
     Other(Reply),
+    /// It does not say, or says twice, whom it is for: whoever sent it goes away (RFC 9112, 3.2).
+    Nowhere(Reply),
 }
 
 /// What a request is answered with.
 enum Answer {
     /// All there.
     Reply(Reply),
+    /// All there, and the last of its connection: bytes are left of the request that nobody reads.
+    Last(Reply),
     /// All there; it counts as a request until its last byte is sent.
     Counted(Reply, InFlight),
     /// It takes long: the head goes out now, the reply as an event.
     Running(Box<Running>),
+}
+
+impl Answer {
+    /// An answer to a request whose body nobody asked for.
+    async fn without<B>(reply: Reply, headers: &HeaderMap, body: B) -> Self
+    where
+        B: Body<Data = Bytes> + Unpin,
+    {
+        match body::discard(body, headers).await {
+            Rest::Taken => Self::Reply(reply),
+            Rest::Left => Self::Last(reply),
+        }
+    }
 }
 
 /// The checks that need no body.
@@ -88,10 +112,13 @@ fn check(shard: &Arc<Shard>, serving: &Arc<Serving>, request: &http::request::Pa
         return Err(Reply::empty(404));
     }
     let headers = &request.headers;
+    if !names_one_host(request) {
+        return Ok(Checked::Nowhere(invalid(400, "a request names one Host")));
+    }
     comes_from_where_it_may(serving, request)?;
     match request.method {
         Method::POST | Method::GET | Method::DELETE => {}
-        Method::OPTIONS => return Ok(Checked::Other(Reply::empty(204))),
+        Method::OPTIONS if is_preflight(headers) => return Ok(Checked::Other(Reply::empty(204))),
         _ => return Err(Reply::empty(405)),
     }
     let principal = shard
@@ -102,8 +129,7 @@ fn check(shard: &Arc<Shard>, serving: &Arc<Serving>, request: &http::request::Pa
         return Ok(Checked::Post(principal));
     }
     // Only legacy versions have GET and DELETE.
-    let version = headers.get(VERSION_HEADER).and_then(|value| value.to_str().ok()).and_then(era::Version::parse);
-    if version.is_some_and(era::Version::is_modern) {
+    if is_modern(headers) {
         return Err(Reply::empty(405));
     }
     if request.method == Method::DELETE {
@@ -121,7 +147,7 @@ where
 {
     let (received, in_flight) = match receive(shard, &serving, &headers, body).await {
         Ok(received) => received,
-        Err(reply) => return Answer::Reply(reply),
+        Err(answer) => return answer,
     };
     let streams = accepts(&headers, "text/event-stream");
     let outlives = headers.contains_key(SESSION_HEADER);
@@ -139,42 +165,32 @@ where
 }
 
 /// Media types, capacity, and the body.
-async fn receive<B>(shard: &Arc<Shard>, serving: &Serving, headers: &HeaderMap, body: B) -> Result<(Received, InFlight), Reply>
+async fn receive<B>(shard: &Arc<Shard>, serving: &Serving, headers: &HeaderMap, body: B) -> Result<(Received, InFlight), Answer>
 where
     B: Body<Data = Bytes> + Unpin,
 {
     let limits = &serving.limits;
     if !is_json(headers) {
-        return Err(invalid(415, "Content-Type must be application/json"));
+        return Err(Answer::without(invalid(415, "Content-Type must be application/json"), headers, body).await);
     }
     if !accepts(headers, "application/json") {
-        return Err(invalid(406, "Accept must list application/json and text/event-stream"));
+        let reply = invalid(406, "Accept must list application/json and text/event-stream");
+        return Err(Answer::without(reply, headers, body).await);
     }
     let declared = body.size_hint().exact();
     if declared.is_some_and(|length| length > limits.body) {
-        return Err(too_large(limits.body));
+        return Err(Answer::Last(too_large(limits.body)));
     }
     let Some(in_flight) = shard.load.request(limits.in_flight) else {
-        return Err(refuse(shard, Refused::InFlight, headers, body).await);
+        return Err(Answer::without(shard.refuse(Refused::InFlight), headers, body).await);
     };
     match body::read(body, declared, limits, &shard.load).await {
         Ok(received) => Ok((received, in_flight)),
-        Err(Unread::TooLarge) => Err(too_large(limits.body)),
-        Err(Unread::OverBudget) => Err(shard.refuse(Refused::BodyBytes)),
-        Err(Unread::TooSlow) => Err(invalid(408, "the body took too long")),
-        Err(Unread::Broken) => Err(invalid(400, "the body broke off")),
+        Err(Unread::TooLarge) => Err(Answer::Last(too_large(limits.body))),
+        Err(Unread::OverBudget) => Err(Answer::Last(shard.refuse(Refused::BodyBytes))),
+        Err(Unread::TooSlow) => Err(Answer::Last(invalid(408, "the body took too long"))),
+        Err(Unread::Broken) => Err(Answer::Last(invalid(400, "the body broke off, or is malformed"))),
     }
-}
-
-/// A refusal before the body was read. A client that waits for leave to send it never gets it.
-async fn refuse<B>(shard: &Shard, why: Refused, headers: &HeaderMap, body: B) -> Reply
-where
-    B: Body<Data = Bytes> + Unpin,
-{
-    if !headers.contains_key(header::EXPECT) {
-        body::discard(body).await;
-    }
-    shard.refuse(why)
 }
 
 /// Decodes a body and has its era answer it. Owns all it needs, so that it can outlive its connection.
@@ -196,6 +212,15 @@ async fn reply(shard: Arc<Shard>, serving: Arc<Serving>, principal: Principal, h
     }
 }
 
+/// HTTP/1 names its host in one header, HTTP/2 at least in the target.
+fn names_one_host(request: &http::request::Parts) -> bool {
+    match request.headers.get_all(header::HOST).iter().count() {
+        0 => request.version >= HttpVersion::HTTP_2 && request.uri.authority().is_some(),
+        1 => true,
+        _ => false,
+    }
+}
+
 /// Host and Origin.
 fn comes_from_where_it_may(serving: &Serving, request: &http::request::Parts) -> Result<(), Reply> {
     // HTTP/2 and absolute targets name the host in the URI.
@@ -210,13 +235,35 @@ fn comes_from_where_it_may(serving: &Serving, request: &http::request::Parts) ->
     Ok(())
 }
 
+/// The one `Origin`, when it may call. Of two, no browser sent both.
 fn allowed_origin(serving: &Serving, headers: &HeaderMap) -> Option<HeaderValue> {
-    let value = headers.get(header::ORIGIN)?;
+    let mut values = headers.get_all(header::ORIGIN).iter();
+    let value = values.next().filter(|_| values.next().is_none())?;
     value.to_str().is_ok_and(|text| origin::origin_is_allowed(&serving.transport, text)).then(|| value.clone())
 }
 
+/// A browser asks whether a page of an origin, which was found allowed, may send a request (Fetch, CORS preflight).
+fn is_preflight(headers: &HeaderMap) -> bool {
+    headers.contains_key(header::ORIGIN) && headers.contains_key(header::ACCESS_CONTROL_REQUEST_METHOD)
+}
+
+fn is_modern(headers: &HeaderMap) -> bool {
+    let version = headers.get(VERSION_HEADER).and_then(|value| value.to_str().ok()).and_then(era::Version::parse);
+    version.is_some_and(era::Version::is_modern)
+}
+
+/// What a request that is answered with 405 could have been (RFC 9110, 15.5.6).
+fn allow(request: &http::request::Parts) -> HeaderValue {
+    HeaderValue::from_static(match request.method {
+        Method::GET | Method::DELETE if is_modern(&request.headers) => "POST",
+        Method::DELETE => "POST, GET",
+        _ => "POST, GET, DELETE",
+    })
+}
+
 fn is_json(headers: &HeaderMap) -> bool {
-    let media = headers.get(header::CONTENT_TYPE).and_then(|value| value.to_str().ok()).unwrap_or_default();
+    let mut values = headers.get_all(header::CONTENT_TYPE).iter();
+    let media = values.next().filter(|_| values.next().is_none()).and_then(|value| value.to_str().ok()).unwrap_or_default();
     media.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
 }
 
@@ -235,13 +282,14 @@ fn response(
     answer: Answer,
     version: HttpVersion,
     closes: bool,
+    allow: HeaderValue,
     allowed_origin: Option<HeaderValue>,
     busy: Busy,
 ) -> Response<ReplyBody> {
     const JSON: HeaderValue = HeaderValue::from_static("application/json");
     let mut headers = HeaderMap::new();
     let (reply, in_flight) = match answer {
-        Answer::Reply(reply) => (reply, None),
+        Answer::Reply(reply) | Answer::Last(reply) => (reply, None),
         Answer::Counted(reply, in_flight) => (reply, Some(in_flight)),
         Answer::Running(running) => {
             let body = ReplyBody::running(running, busy);
@@ -274,7 +322,7 @@ fn response(
         headers.insert(header::WWW_AUTHENTICATE, challenge);
     }
     if status == StatusCode::METHOD_NOT_ALLOWED {
-        headers.insert(header::ALLOW, HeaderValue::from_static("POST, GET, DELETE, OPTIONS"));
+        headers.insert(header::ALLOW, allow);
     }
     let mut response = Response::new(body);
     *response.status_mut() = status;

@@ -1,18 +1,32 @@
-//! A socket that gives up on a peer which begins a request and does not go on.
+//! A socket that gives up on a peer which begins a request and does not go on, notices one that has gone however much it sent
+//! before, and ends gently.
 //!
-//! The timer runs from the accept, or from the first byte after a pause, until the head is there. A connection that is
-//! quiet between two requests has none: an idle client is never cut for being quiet.
+//! - The head's timer runs from the accept, or from the first byte after a pause, until the head is there. A connection that is
+//!   quiet between two requests has none: an idle client is never cut for being quiet.
+//! - While a request is answered, hyper reads no further once bytes wait behind it, and would not see the client go. So this
+//!   socket reads ahead, a little. A client that has ended its side has gone: what is not answered within [`GONE_GRACE`] is
+//!   dropped, and with it, in the era where that means so, cancelled (2026-07-28 `basic/patterns/cancellation`).
+//! - A socket that is closed over bytes nobody read is reset by the kernel, and its client may never read the answer. Where bytes
+//!   may be left, they are taken for a while after the answer ([`LINGER`]).
 
+use std::future::Future as _;
 use std::io;
 use std::pin::Pin;
 use std::sync::Arc;
-use std::task::{Context, Poll};
+use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
 use crate::connection::{Doing, State};
+
+/// What is read of a client that sends more while a request of it is answered: enough to see it go behind another request.
+const AHEAD: usize = 8 << 10;
+/// How long an answer may take whose client has ended its side. Half of the time in which a call stops when its client goes.
+const GONE_GRACE: Duration = Duration::from_millis(50);
+/// How long bytes of a refused request are taken after its answer, and how many.
+const LINGER: (Duration, usize) = (Duration::from_secs(1), 4 << 20);
 
 /// A socket with a time for each head.
 #[derive(Debug)]
@@ -21,11 +35,103 @@ pub(super) struct Timed<S> {
     doing: Arc<Doing>,
     time: Duration,
     timer: Option<Pin<Box<Sleep>>>,
+    /// Read, and not asked for yet.
+    ahead: Vec<u8>,
+    end: End,
+    linger: Option<(Pin<Box<Sleep>>, usize)>,
+}
+
+/// The client's side of the connection.
+#[derive(Debug)]
+enum End {
+    /// Open.
+    Open,
+    /// It has ended; hyper is told when the time is over, or the request is.
+    Seen(Pin<Box<Sleep>>),
+    /// It has ended, and hyper knows.
+    Told,
 }
 
 impl<S> Timed<S> {
     pub(super) fn new(socket: S, doing: Arc<Doing>, time: Duration) -> Self {
-        Self { socket, doing, time, timer: None }
+        Self { socket, doing, time, timer: None, ahead: Vec::new(), end: End::Open, linger: None }
+    }
+}
+
+impl<S: AsyncRead + Unpin> Timed<S> {
+    /// Bytes read ahead, else those of the socket. The end of a client whose request is being answered is kept back.
+    fn poll_bytes(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
+        if !self.ahead.is_empty() {
+            let taken = self.ahead.len().min(buffer.remaining());
+            buffer.put_slice(&self.ahead[..taken]);
+            self.ahead.drain(..taken);
+            if self.ahead.is_empty() {
+                self.ahead = Vec::new();
+            }
+            return Poll::Ready(Ok(()));
+        }
+        if matches!(self.end, End::Open) {
+            let before = buffer.filled().len();
+            ready!(Pin::new(&mut self.socket).poll_read(cx, buffer))?;
+            if buffer.filled().len() > before || buffer.remaining() == 0 {
+                return Poll::Ready(Ok(()));
+            }
+            self.end = End::Seen(Box::pin(sleep(GONE_GRACE)));
+        }
+        if let End::Seen(grace) = &mut self.end
+            && self.doing.now() == State::Busy
+        {
+            ready!(grace.as_mut().poll(cx));
+        }
+        self.end = End::Told;
+        Poll::Ready(Ok(()))
+    }
+
+    /// Looks whether the client of the request that is being answered is still there.
+    ///
+    /// # Errors
+    /// When it has gone, and hyper, which has not asked for what comes behind the request, cannot know.
+    fn look_ahead(&mut self, cx: &mut Context<'_>) -> io::Result<()> {
+        if self.doing.now() != State::Busy {
+            return Ok(());
+        }
+        while matches!(self.end, End::Open) && self.ahead.len() < AHEAD {
+            let mut bytes = [0; 1024];
+            let room = bytes.len().min(AHEAD - self.ahead.len());
+            let mut buffer = ReadBuf::new(&mut bytes[..room]);
+            match Pin::new(&mut self.socket).poll_read(cx, &mut buffer) {
+                Poll::Pending => return Ok(()),
+                Poll::Ready(read) => read?,
+            }
+            if buffer.filled().is_empty() {
+                self.end = End::Seen(Box::pin(sleep(GONE_GRACE)));
+            } else {
+                self.ahead.extend_from_slice(buffer.filled());
+                // hyper may be waiting for these.
+                cx.waker().wake_by_ref();
+            }
+        }
+        if let End::Seen(grace) = &mut self.end
+            && grace.as_mut().poll(cx).is_ready()
+        {
+            return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the client has gone"));
+        }
+        Ok(())
+    }
+
+    /// Takes what the client still sends, until it ends its side, the time is over, or it is too much.
+    fn poll_linger(&mut self, cx: &mut Context<'_>) -> Poll<()> {
+        let (timer, left) = self.linger.get_or_insert_with(|| (Box::pin(sleep(LINGER.0)), LINGER.1));
+        let mut bytes = [0; 4096];
+        while *left > 0 {
+            let mut buffer = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut self.socket).poll_read(cx, &mut buffer) {
+                Poll::Pending => return timer.as_mut().poll(cx),
+                Poll::Ready(Ok(())) if !buffer.filled().is_empty() => *left = left.saturating_sub(buffer.filled().len()),
+                Poll::Ready(_) => return Poll::Ready(()),
+            }
+        }
+        Poll::Ready(())
     }
 }
 
@@ -33,7 +139,7 @@ impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buffer.filled().len();
-        let polled = Pin::new(&mut this.socket).poll_read(cx, buffer);
+        let polled = this.poll_bytes(cx, buffer);
         match this.doing.now() {
             State::Busy | State::Http2 => this.timer = None,
             State::Idle if polled.is_ready() && buffer.filled().len() > before => {
@@ -52,17 +158,27 @@ impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
     }
 }
 
-impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
+impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Timed<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
         Pin::new(&mut self.socket).poll_write(cx, bytes)
     }
 
-    fn poll_flush(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_flush(cx)
+    fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        ready!(Pin::new(&mut this.socket).poll_flush(cx))?;
+        Poll::Ready(this.look_ahead(cx))
     }
 
-    fn poll_shutdown(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
-        Pin::new(&mut self.socket).poll_shutdown(cx)
+    fn poll_shutdown(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
+        let this = self.get_mut();
+        if this.linger.is_none() {
+            ready!(Pin::new(&mut this.socket).poll_shutdown(cx))?;
+        }
+        // In a head, it is hyper that refused it.
+        if this.doing.leaves_bytes() || this.doing.now() == State::Head {
+            ready!(this.poll_linger(cx));
+        }
+        Poll::Ready(Ok(()))
     }
 
     fn poll_write_vectored(
@@ -80,12 +196,20 @@ impl<S: AsyncWrite + Unpin> AsyncWrite for Timed<S> {
 
 #[cfg(test)]
 mod tests {
+    use std::future::poll_fn;
+
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _, duplex};
     use tokio::time::Instant;
 
     use super::*;
 
     const TIME: Duration = Duration::from_secs(15);
+
+    fn busy() -> Arc<Doing> {
+        let doing = Arc::new(Doing::default());
+        doing.set(State::Busy);
+        doing
+    }
 
     #[tokio::test(start_paused = true)]
     async fn a_head_that_never_comes_is_given_up() {
@@ -122,5 +246,78 @@ mod tests {
         client.write_u8(b'y').await.unwrap();
         timed.read_u8().await.unwrap();
         assert_eq!(timed.read_u8().await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn what_is_read_ahead_is_read_in_its_turn_and_bounded() {
+        let (mut client, server) = duplex(4 * AHEAD);
+        let mut timed = Timed::new(server, busy(), TIME);
+        let sent: Vec<u8> = (0..3 * AHEAD).map(|n| u8::try_from(n % 251).unwrap()).collect();
+        client.write_all(&sent).await.unwrap();
+        for _ in 0..3 {
+            timed.flush().await.unwrap();
+            assert_eq!(timed.ahead.len(), AHEAD);
+        }
+        let mut read = vec![0; sent.len()];
+        timed.read_exact(&mut read).await.unwrap();
+        assert!(read == sent);
+        assert_eq!(timed.ahead.capacity(), 0, "nothing is kept for a quiet connection");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_goes_behind_bytes_nobody_reads_is_seen_to_go() {
+        let (mut client, server) = duplex(64);
+        let mut timed = Timed::new(server, busy(), TIME);
+        client.write_all(b"another request").await.unwrap();
+        let start = Instant::now();
+        // As hyper does it: flushed whenever the task is woken, read never.
+        let gone = tokio::spawn(async move {
+            poll_fn(|cx| match Pin::new(&mut timed).poll_flush(cx) {
+                Poll::Ready(Err(error)) => Poll::Ready(error.kind()),
+                Poll::Ready(Ok(())) | Poll::Pending => Poll::Pending,
+            })
+            .await
+        });
+        drop(client);
+        assert_eq!(gone.await.unwrap(), io::ErrorKind::ConnectionAborted);
+        assert_eq!(start.elapsed(), GONE_GRACE);
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_end_of_a_client_waits_for_an_answer_that_takes_no_time() {
+        let (client, server) = duplex(64);
+        let doing = busy();
+        let mut timed = Timed::new(server, Arc::clone(&doing), TIME);
+        drop(client);
+        let start = Instant::now();
+        assert_eq!(timed.read(&mut [0; 8]).await.unwrap(), 0);
+        assert_eq!(start.elapsed(), GONE_GRACE);
+        timed.flush().await.unwrap();
+        let (client, server) = duplex(64);
+        doing.set(State::Idle);
+        let mut timed = Timed::new(server, doing, TIME);
+        drop(client);
+        let start = Instant::now();
+        assert_eq!(timed.read(&mut [0; 8]).await.unwrap(), 0);
+        assert_eq!(start.elapsed(), Duration::ZERO, "between two requests there is nothing to wait for");
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn bytes_that_are_left_are_taken_for_a_while_after_the_answer() {
+        let (mut client, server) = duplex(64);
+        let doing = busy();
+        doing.leave_bytes();
+        let mut timed = Timed::new(server, doing, TIME);
+        let sender = tokio::spawn(async move {
+            let start = Instant::now();
+            while client.write_all(&[0; 512]).await.is_ok() {
+                sleep(Duration::from_millis(10)).await;
+            }
+            start.elapsed()
+        });
+        timed.shutdown().await.unwrap();
+        drop(timed);
+        let sent_for = sender.await.unwrap();
+        assert!(sent_for >= LINGER.0 && sent_for < LINGER.0 * 2, "{sent_for:?}");
     }
 }
