@@ -204,6 +204,7 @@ fn usable(catalog: &Value, places: &mut BTreeMap<&'static str, Vec<usize>>) -> C
         backends: entries(catalog, "backends", places),
         tools: entries(catalog, "tools", places),
         resources: entries(catalog, "resources", places),
+        resource_templates: entries(catalog, "resourceTemplates", places),
         prompts: entries(catalog, "prompts", places),
         sources: entries(catalog, "sources", places),
     }

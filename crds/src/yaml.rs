@@ -111,7 +111,7 @@ impl Node {
                 (Step::Field(name), NodeValue::Map(_)) => node.get(name),
                 (Step::Index(index), NodeValue::List(items)) => items.get(*index),
                 (Step::Named { index, name }, NodeValue::List(items)) => {
-                    let named = |item: &&Self| ["name", "uri"].iter().any(|key| item.text(key) == Some(name));
+                    let named = |item: &&Self| ["name", "uri", "uriTemplate"].iter().any(|key| item.text(key) == Some(name));
                     items.get(*index).filter(named).or_else(|| items.iter().find(named))
                 }
                 _ => None,

@@ -5,6 +5,7 @@ mod content;
 mod http;
 mod prompt;
 mod resource;
+mod resource_template;
 mod tool;
 
 use schemars::JsonSchema;
@@ -15,6 +16,7 @@ pub use content::*;
 pub use http::*;
 pub use prompt::*;
 pub use resource::*;
+pub use resource_template::*;
 pub use tool::*;
 
 use crate::duration::Span;
@@ -31,6 +33,11 @@ use crate::rules;
     ),
     transform = rules::rule(
         "!has(self.resources) || self.resources.all(r, !has(r.http) || !has(r.http.backend) || \
+         (has(self.backends) && self.backends.exists(b, b.name == r.http.backend)))",
+        "`http.backend` must name an entry of `catalog.backends`: add it there, or write an absolute `http.url`"
+    ),
+    transform = rules::rule(
+        "!has(self.resourceTemplates) || self.resourceTemplates.all(r, !has(r.http) || !has(r.http.backend) || \
          (has(self.backends) && self.backends.exists(b, b.name == r.http.backend)))",
         "`http.backend` must name an entry of `catalog.backends`: add it there, or write an absolute `http.url`"
     )
@@ -58,6 +65,10 @@ pub struct Catalog {
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(transform = rules::list_map(&["uri"], 256))]
     pub resources: Vec<Resource>,
+    /// Resource templates, by URI template.
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    #[schemars(transform = rules::list_map(&["uriTemplate"], 128))]
+    pub resource_templates: Vec<ResourceTemplate>,
     /// Prompts, by name.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     #[schemars(transform = rules::list_map(&["name"], 128))]
@@ -140,7 +151,7 @@ pub struct Source {
         "use 1 to 32 letters, digits, '_', '-' and '.'"
     ))]
     pub prefix: Option<String>,
-    /// A key of a ConfigMap of the same namespace. It holds tools, resources and prompts in the shape of this block, as YAML or
+    /// A key of a ConfigMap of the same namespace. It holds tools, resources, resource templates and prompts in the shape of this block, as YAML or
     /// JSON, up to 1 MiB. It may name backends, not Secrets.
     #[serde(skip_serializing_if = "Option::is_none")]
     pub config_map_key_ref: Option<KeyRef>,

@@ -12,6 +12,7 @@ mod backends;
 mod content;
 mod entries;
 mod http;
+mod resource_template;
 mod source;
 #[cfg(test)]
 mod tests;
@@ -23,11 +24,16 @@ use k8s_openapi::api::core::v1::ConfigMap;
 use super::authored::{Catalog, KeyRef};
 use super::compiled::{CompiledCatalog, CredentialFile, Implementation};
 use super::problem::{Path, Problem, ProblemKind};
+#[cfg(doc)]
+use super::template::UriTemplate;
 use backends::Backends;
+pub use resource_template::MAX_COMPLETION_VALUES;
 use source::SourceText;
 
 /// The most tools, resources or prompts a shard serves, all sources together.
 pub const MAX_ENTRIES: usize = 5000;
+/// The most resource templates of a shard, all sources together: a read asks one after the other.
+pub const MAX_RESOURCE_TEMPLATES: usize = 500;
 /// The largest text of a source: what a ConfigMap can hold.
 pub const MAX_SOURCE_BYTES: usize = 1 << 20;
 
@@ -73,6 +79,8 @@ pub struct SourceCounts {
     pub tools: usize,
     /// Resources.
     pub resources: usize,
+    /// Resource templates.
+    pub resource_templates: usize,
     /// Prompts.
     pub prompts: usize,
 }
@@ -140,7 +148,7 @@ pub fn compile(input: &CompileInput<'_>) -> Result<Compiled, Vec<Problem>> {
             backends: backends.compiled.into_values().collect(),
             tools: merged.tools.into_values().collect(),
             resources: merged.resources.into_values().collect(),
-            resource_templates: Vec::new(),
+            resource_templates: merged.resource_templates.into_values().collect(),
             prompts: merged.prompts.into_values().collect(),
         },
         credentials,
@@ -148,12 +156,18 @@ pub fn compile(input: &CompileInput<'_>) -> Result<Compiled, Vec<Problem>> {
     })
 }
 
+/// What [`UriTemplate::rank`] gives.
+type Rank = (bool, std::cmp::Reverse<usize>, String);
+
 /// Entries of all origins, each by its name: sorted, because a list in the resource can be reordered by a second owner.
 #[derive(Debug, Default)]
 struct Merged {
     tools: BTreeMap<String, super::CompiledTool>,
     resources: BTreeMap<String, super::CompiledResource>,
+    resource_templates: BTreeMap<String, super::CompiledResourceTemplate>,
     prompts: BTreeMap<String, super::Prompt>,
+    /// Templates by what they match, so that no two match the same.
+    template_ranks: BTreeMap<Rank, String>,
     /// What was seen of each kind, also entries that are wrong: their names are taken all the same.
     seen: BTreeSet<(&'static str, String)>,
 }
@@ -189,15 +203,16 @@ impl Merged {
         self.seen.insert((kind, name.to_owned()))
     }
 
-    fn counts(&self) -> [usize; 3] {
-        [self.tools.len(), self.resources.len(), self.prompts.len()]
+    fn counts(&self) -> [usize; 4] {
+        [self.tools.len(), self.resources.len(), self.resource_templates.len(), self.prompts.len()]
     }
 
-    fn counts_since(&self, name: &str, [tools, resources, prompts]: [usize; 3]) -> SourceCounts {
+    fn counts_since(&self, name: &str, [tools, resources, resource_templates, prompts]: [usize; 4]) -> SourceCounts {
         SourceCounts {
             name: name.to_owned(),
             tools: self.tools.len() - tools,
             resources: self.resources.len() - resources,
+            resource_templates: self.resource_templates.len() - resource_templates,
             prompts: self.prompts.len() - prompts,
         }
     }
@@ -251,11 +266,14 @@ impl<'a> Compiler<'a> {
     }
 
     fn check_sizes(&mut self, merged: &Merged) {
-        for (what, count) in
-            [("tools", merged.tools.len()), ("resources", merged.resources.len()), ("prompts", merged.prompts.len())]
-        {
-            if count > MAX_ENTRIES {
-                self.report(ProblemKind::TooLarge, &Path::default(), format!("{count} {what}; at most {MAX_ENTRIES}"));
+        for (what, count, most) in [
+            ("tools", merged.tools.len(), MAX_ENTRIES),
+            ("resources", merged.resources.len(), MAX_ENTRIES),
+            ("resource templates", merged.resource_templates.len(), MAX_RESOURCE_TEMPLATES),
+            ("prompts", merged.prompts.len(), MAX_ENTRIES),
+        ] {
+            if count > most {
+                self.report(ProblemKind::TooLarge, &Path::default(), format!("{count} {what}; at most {most}"));
             }
         }
     }

@@ -28,7 +28,7 @@ pub struct CompiledCatalog {
     pub tools: Vec<CompiledTool>,
     /// By URI.
     pub resources: Vec<CompiledResource>,
-    /// The first that matches a URI answers it: the most literal ones come first.
+    /// By URI template.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resource_templates: Vec<CompiledResourceTemplate>,
     /// By name. `{argument}` in messages is substituted by the shard.

@@ -15,6 +15,9 @@ pub mod schema;
 pub mod template;
 
 pub use authored::*;
-pub use compile::{CompileInput, Compiled, ConfigMapData, MAX_ENTRIES, MAX_SOURCE_BYTES, SourceCounts, compile, config_maps};
+pub use compile::{
+    CompileInput, Compiled, ConfigMapData, MAX_COMPLETION_VALUES, MAX_ENTRIES, MAX_RESOURCE_TEMPLATES, MAX_SOURCE_BYTES,
+    SourceCounts, compile, config_maps,
+};
 pub use compiled::*;
 pub use problem::{Path, Problem, ProblemKind, Step};

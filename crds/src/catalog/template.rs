@@ -5,6 +5,7 @@
 //! JsonTemplate   {title: "{title}", via: mcp}          → a JSON tree; an argument cannot break it
 //! FormTemplate   {q: "{query}"}                        → application/x-www-form-urlencoded
 //! UrlTemplate    https://host/queues/{queue}{?dryRun}  → a URL, encoded by construction (RFC 6570)
+//! UriTemplate    tickets://{queue}/{id}                ← the other way: a URI → the values it was made of
 //! ```
 //!
 //! Everywhere a name in braces is an argument of the tool or prompt, and `null` counts as absent unless a JSON template
@@ -14,11 +15,13 @@
 mod form;
 mod json;
 mod text;
+mod uri;
 mod url;
 
 pub use form::FormTemplate;
 pub use json::JsonTemplate;
 pub use text::TextTemplate;
+pub use uri::{UriTemplate, UriTemplateError};
 pub use url::{ExpandError, MAX_URL_BYTES, UrlTemplate, UrlTemplateError};
 
 use serde_json::Value;

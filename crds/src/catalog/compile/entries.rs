@@ -1,4 +1,4 @@
-//! Tools, resources and prompts.
+//! Tools, resources and prompts; resource templates are next door.
 
 use std::collections::BTreeSet;
 
@@ -38,6 +38,14 @@ impl Compiler<'_> {
             } else if let Some(compiled) = compiled {
                 merged.resources.insert(resource.uri.clone(), compiled);
             }
+        }
+        for (index, template) in catalog.resource_templates.iter().enumerate() {
+            self.resource_template(
+                template,
+                backends,
+                &Path::of("resourceTemplates").named(index, &template.uri_template),
+                merged,
+            );
         }
         for (index, prompt) in catalog.prompts.iter().enumerate() {
             let at = Path::of("prompts").named(index, &prompt.name);
@@ -225,8 +233,12 @@ impl Compiler<'_> {
         self.icons(&prompt.icons, at);
         let mut names = BTreeSet::new();
         for (index, argument) in prompt.arguments.iter().enumerate() {
+            let at = at.field("arguments").named(index, &argument.name);
             if !names.insert(argument.name.as_str()) {
-                self.duplicate(&at.field("arguments").named(index, &argument.name), "argument", &argument.name);
+                self.duplicate(&at, "argument", &argument.name);
+            }
+            if let Some(completion) = &argument.completion {
+                self.completion(completion, &at.field("completion.values"));
             }
         }
         if prompt.messages.is_empty() {

@@ -22,8 +22,12 @@ const DEFAULT_TIMEOUT_MS: u64 = 30_000;
 pub(super) enum Arguments<'a> {
     /// Those of an input schema.
     Of(&'a BTreeSet<&'a str>),
+    /// Those of a URI template.
+    Variables(&'a BTreeSet<&'a str>),
     /// None: a resource is read without arguments.
     None,
+    /// Nobody knows: what declares them is wrong itself.
+    Unknown,
 }
 
 impl Compiler<'_> {
@@ -110,7 +114,9 @@ impl Compiler<'_> {
     pub(super) fn known(&mut self, variables: &[&str], arguments: Arguments<'_>, at: &Path) {
         for variable in variables {
             match arguments {
-                Arguments::Of(names) if names.contains(variable) => {}
+                Arguments::Of(names) | Arguments::Variables(names) if names.contains(variable) => {}
+                Arguments::Unknown => {}
+                Arguments::Variables(_) => self.invalid(at, format!("{{{variable}}} is not in uriTemplate")),
                 Arguments::Of(_) => self.invalid(at, format!("{{{variable}}} is not in inputSchema")),
                 Arguments::None => {
                     self.invalid(

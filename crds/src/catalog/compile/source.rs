@@ -14,7 +14,7 @@ use crate::cluster;
 use crate::yaml::{self, Node, NodeValue};
 
 /// What a source may hold.
-const ENTRIES: [&str; 3] = ["tools", "resources", "prompts"];
+const ENTRIES: [&str; 4] = ["tools", "resources", "resourceTemplates", "prompts"];
 /// What is said once for the whole server, in the resource.
 const ELSEWHERE: [&str; 5] = ["serverInfo", "instructions", "cache", "backends", "sources"];
 
@@ -46,7 +46,8 @@ impl SourceText {
         let mut slips: Vec<Slip> = Vec::new();
         if let NodeValue::Map(members) = &document.value {
             for (key, member) in members.iter().filter(|(key, _)| ELSEWHERE.contains(&key.as_str())) {
-                let message = "a source may hold tools, resources and prompts: put this into `spec.catalog`".to_owned();
+                let message =
+                    "a source may hold tools, resources, resourceTemplates and prompts: put this into `spec.catalog`".to_owned();
                 slips.push((member.at.line, Path::of(key), message));
             }
         }
@@ -80,7 +81,7 @@ fn document(text: &str) -> Result<Node, Vec<Slip>> {
         yaml::read(text).map_err(|error| slip(error.at.line, format!("not YAML: {}", error.message)))?.into_iter();
     match (documents.next(), documents.next()) {
         (Some(document), None) => Ok(document),
-        (None, _) => Err(slip(1, "is empty: it must hold `tools`, `resources` or `prompts`".to_owned())),
+        (None, _) => Err(slip(1, "is empty: it must hold `tools`, `resources`, `resourceTemplates` or `prompts`".to_owned())),
         (Some(_), Some(second)) => Err(slip(second.at.line, "a second document: a source is one".to_owned())),
     }
 }

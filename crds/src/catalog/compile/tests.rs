@@ -158,7 +158,10 @@ fn a_source_brings_entries_under_its_prefix() {
     let compiled = try_with(catalog, &text("billing-tools", "catalog.yaml", source)).unwrap();
     assert_eq!(compiled.catalog.tools[0].definition.name, "billing_refund");
     assert_eq!(compiled.catalog.prompts[0].name, "billing_ask");
-    assert_eq!(compiled.sources, [SourceCounts { name: "billing".to_owned(), tools: 1, resources: 0, prompts: 1 }]);
+    assert_eq!(
+        compiled.sources,
+        [SourceCounts { name: "billing".to_owned(), tools: 1, resources: 0, resource_templates: 0, prompts: 1 }]
+    );
 }
 
 #[test]
@@ -274,8 +277,8 @@ fn a_source_holds_entries_and_names_no_secret() {
     assert_eq!(
         found,
         [
-            "source billing, line 1: backends: a source may hold tools, resources and prompts: put this into `spec.catalog`",
-            "source billing, line 2: instructions: a source may hold tools, resources and prompts: put this into `spec.catalog`",
+            "source billing, line 1: backends: a source may hold tools, resources, resourceTemplates and prompts: put this into `spec.catalog`",
+            "source billing, line 2: instructions: a source may hold tools, resources, resourceTemplates and prompts: put this into `spec.catalog`",
         ]
     );
     let found = with_source(
@@ -423,6 +426,132 @@ fn content_is_what_it_says() {
     assert!(
         problems(json!({"resources": [{"uri": "no scheme", "name": "a", "static": {"text": "x"}}]}))[0].contains("is not a URI")
     );
+}
+
+#[test]
+fn a_resource_template_is_resolved_with_what_completes_it() {
+    let compiled = compiled(json!({
+        "backends": [{"name": "tickets", "url": "https://tickets.example.com/api", "timeout": "5s"}],
+        "resourceTemplates": [
+            {"uriTemplate": "tickets://{queue}/{id}", "name": "ticket", "mimeType": "application/json",
+             "variables": [{"name": "queue", "completion": {"values": ["ops", "billing"]}}, {"name": "id"}],
+             "http": {"backend": "tickets", "url": "/queues/{queue}/tickets/{id}"}},
+            {"uriTemplate": "docs://{page}", "name": "doc", "template": {"text": "About {page}."}},
+        ],
+    }));
+    let [doc, ticket] = &compiled.catalog.resource_templates[..] else { panic!("two, sorted") };
+    assert_eq!(doc.contents, Contents::Text("About {page}.".to_owned()));
+    let Contents::Http(call) = &ticket.contents else { panic!("{:?}", ticket.contents) };
+    assert_eq!((call.url.as_str(), call.timeout_ms), ("https://tickets.example.com/api/queues/{queue}/tickets/{id}", 5_000));
+    assert_eq!(ticket.definition.mime_type.as_deref(), Some("application/json"));
+    let offered = BTreeMap::from([("queue".to_owned(), vec!["ops".to_owned(), "billing".to_owned()])]);
+    assert_eq!(ticket.completions, offered, "as they were written: the likely ones first");
+}
+
+#[test]
+fn what_is_wrong_with_a_resource_template_is_said_where_it_is() {
+    let of = |template: Value| {
+        let mut entry = json!({"uriTemplate": "t://{id}", "name": "t", "template": {"text": "x"}});
+        for (name, value) in template.as_object().unwrap() {
+            entry[name] = value.clone();
+        }
+        entry.as_object_mut().unwrap().retain(|_, value| !value.is_null());
+        problems(json!({ "resourceTemplates": [entry] }))
+    };
+    assert_eq!(
+        of(json!({"uriTemplate": "t://{a}{b}"})),
+        [
+            "resourceTemplates[t://{a}{b}].uriTemplate: nothing tells where {a} ends and {b} begins: put a character between them that values do not hold, such as '/', ':' or ','"
+        ]
+    );
+    assert_eq!(
+        of(json!({"uriTemplate": "t://{?q}", "template": {"text": "{q} is not judged"}})).len(),
+        1,
+        "one slip, one problem"
+    );
+    assert!(of(json!({"uriTemplate": "t://a b/{id}"}))[0].contains("is not a URI with a scheme"));
+    assert_eq!(
+        of(json!({"template": {"text": "{idd}"}})),
+        ["resourceTemplates[t://{id}].template.text: {idd} is not in uriTemplate"]
+    );
+    assert_eq!(
+        of(json!({"template": null, "http": {"url": "https://a.example.com/{idd}"}})),
+        ["resourceTemplates[t://{id}].http.url: {idd} is not in uriTemplate"]
+    );
+    assert_eq!(
+        of(json!({"template": null, "http": {"backend": "nobody", "url": "/{id}"}})),
+        [
+            "resourceTemplates[t://{id}].http.backend: nobody is not one of `catalog.backends`: add it there, or write an absolute `url`"
+        ]
+    );
+    let both = "resourceTemplates[t://{id}]: set exactly one of `template` and `http`: it is where the contents are";
+    assert_eq!(of(json!({"template": null})), [both]);
+    assert_eq!(of(json!({"http": {"url": "https://a.example.com"}})), [both]);
+    assert_eq!(
+        of(json!({"variables": [{"name": "queue", "completion": {"values": ["a"]}}, {"name": "id"}, {"name": "id"}]})),
+        [
+            "resourceTemplates[t://{id}].variables[queue].name: {queue} is not in uriTemplate",
+            "resourceTemplates[t://{id}].variables[id]: duplicate variable id",
+        ]
+    );
+    assert_eq!(
+        of(json!({"annotations": {"priority": "2"}, "icons": [{"src": "http://a.example.com/a.png"}]})),
+        [
+            "resourceTemplates[t://{id}].icons[0].src: must be an https: or data: URI",
+            "resourceTemplates[t://{id}].annotations.priority: must be a number from 0 to 1, quoted, for example \"0.8\"",
+        ]
+    );
+}
+
+#[test]
+fn no_two_resource_templates_match_the_same() {
+    let template = |uri: &str| json!({"uriTemplate": uri, "name": "t", "template": {"text": "x"}});
+    assert_eq!(
+        problems(json!({"resourceTemplates": [template("t://{a}/{b}"), template("t://{a}/{b}")]})),
+        ["resourceTemplates[t://{a}/{b}]: duplicate resource template t://{a}/{b}"]
+    );
+    assert_eq!(
+        problems(json!({"resourceTemplates": [template("t://{a}/{b}"), template("t://{b}/{c}")]})),
+        ["resourceTemplates[t://{b}/{c}].uriTemplate: matches the same URIs as t://{a}/{b}: one of them is never read"]
+    );
+    let overlap = json!({"resourceTemplates": [template("t://{a}/b"), template("t://a/{b}"), template("t://{+rest}")]});
+    assert_eq!(compiled(overlap).catalog.resource_templates.len(), 3, "which is asked first is decided");
+    let mut catalog = json!({
+        "resourceTemplates": [template("t://{a}")],
+        "sources": [{"name": "billing", "configMapKeyRef": {"name": "billing-tools", "key": "catalog.yaml"}}],
+    });
+    let source = "resourceTemplates:\n- {uriTemplate: \"t://{a}\", name: t, template: {text: x}}\n";
+    let config_maps = text("billing-tools", "catalog.yaml", source);
+    assert_eq!(problems_with(catalog.clone(), &config_maps), ["source billing, line 2: duplicate resource template t://{a}"]);
+    catalog["resourceTemplates"] = json!([]);
+    assert_eq!(try_with(catalog, &config_maps).unwrap().sources[0].resource_templates, 1);
+}
+
+#[test]
+fn completion_offers_each_value_once() {
+    let of = |values: Value| {
+        problems(json!({"prompts": [{
+            "name": "p",
+            "arguments": [{"name": "a", "completion": {"values": values}}],
+            "messages": [{"role": "user", "content": {"text": "{a}"}}],
+        }]}))
+    };
+    let at = "prompts[p].arguments[a].completion.values";
+    assert_eq!(of(json!([])), [format!("{at}: has no values: add some, or remove `completion`")]);
+    assert_eq!(
+        of(json!(["x", "", "x"])),
+        [format!("{at}[1]: is empty: there would be nothing to offer"), format!("{at}[2]: \"x\" is there twice")]
+    );
+    let many: Vec<_> = (0..=MAX_COMPLETION_VALUES).map(|n| n.to_string()).collect();
+    assert_eq!(of(json!(many)), [format!("{at}: has 1001 values; at most 1000")]);
+}
+
+#[test]
+fn more_resource_templates_than_a_read_can_ask_are_too_large() {
+    let entry = |n: usize| format!("- {{uriTemplate: \"t://{n}/{{a}}\", name: t, template: {{text: x}}}}\n");
+    let entries: Vec<_> = (0..=MAX_RESOURCE_TEMPLATES).map(entry).collect();
+    let source = format!("resourceTemplates:\n{}", entries.concat());
+    assert_eq!(with_source(&source), ["501 resource templates; at most 500"]);
 }
 
 #[test]
