@@ -6,6 +6,7 @@ use tokio::time::Instant;
 
 use crate::auth::Principal;
 use crate::backend::Asking;
+use crate::exchange::{Exchange, InputRequired};
 use crate::fault::Fault;
 use crate::handlers::{logging, prompts, resources, server, subscriptions, tools};
 use crate::hub::Hub;
@@ -17,7 +18,7 @@ use crate::mcp::subscriptions::Filter;
 use crate::mcp::tools::CallToolResult;
 use crate::mcp::version::{Era, Version};
 use crate::serving::Serving;
-use crate::session::SessionKey;
+use crate::session::{Levels, SessionKey};
 
 /// A method this server has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -96,6 +97,24 @@ impl Method {
         }
     }
 
+    /// Whether its handlers may ask the client (2026-07-28 `basic/patterns/mrtr` §Supported Requests).
+    pub fn may_ask(self) -> bool {
+        match self {
+            Self::CallTool | Self::GetPrompt | Self::ReadResource => true,
+            Self::Initialize
+            | Self::Discover
+            | Self::Ping
+            | Self::SetLevel
+            | Self::ListTools
+            | Self::ListResources
+            | Self::ListResourceTemplates
+            | Self::Subscribe
+            | Self::Unsubscribe
+            | Self::ListPrompts
+            | Self::Listen => false,
+        }
+    }
+
     /// Whether an era has it (2026-07-28 `changelog`, 1 to 5).
     pub fn is_in(self, era: Era) -> bool {
         match self {
@@ -149,6 +168,10 @@ pub struct Call<'a> {
     pub capabilities: ServerCapabilities,
     /// The held streams.
     pub hub: &'a Hub,
+    /// What sessions want to hear.
+    pub levels: &'a Levels,
+    /// What is said while it runs.
+    pub exchange: &'a Exchange,
     /// When the answer is too late.
     pub deadline: Instant,
 }
@@ -184,6 +207,8 @@ pub enum Outcome<'a> {
     Prompt(GetPromptResult),
     /// `subscriptions/listen`: hold a stream with this filter.
     Listen(Filter),
+    /// The client is asked first, and comes back (2026-07-28 `basic/patterns/mrtr`).
+    InputRequired(Box<InputRequired>),
 }
 
 /// How long clients may keep a result, and for whom (2026-07-28 `server/utilities/caching`).
@@ -200,7 +225,7 @@ impl Outcome<'_> {
     pub fn is_cacheable(&self) -> bool {
         match self {
             Self::Discover(_) | Self::Page { .. } | Self::Resource(_) => true,
-            Self::Done | Self::Tool(_) | Self::Prompt(_) | Self::Listen(_) => false,
+            Self::Done | Self::Tool(_) | Self::Prompt(_) | Self::Listen(_) | Self::InputRequired(_) => false,
         }
     }
 }
@@ -210,6 +235,13 @@ impl Outcome<'_> {
 /// # Errors
 /// The fault to tell the client.
 pub async fn dispatch<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
+    match handle(call).await {
+        Err(Fault::InputRequired(required)) => Ok(Outcome::InputRequired(required)),
+        answered => answered,
+    }
+}
+
+async fn handle<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
     match call.method {
         Method::Discover => Ok(server::discover(call)),
         Method::Ping => Ok(Outcome::Done),

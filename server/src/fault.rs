@@ -1,6 +1,8 @@
 //! What a handler may answer instead of a result. The eras give it a code and a status.
 
+use crate::exchange::{InputRequired, Interrupted};
 use crate::jsonrpc::MemberError;
+use crate::mcp::lifecycle::ClientCapabilities;
 
 /// A request that failed. Tool failures are results (`isError`), not faults.
 #[derive(Clone, Debug, PartialEq, Eq, thiserror::Error)]
@@ -17,6 +19,18 @@ pub enum Fault {
         /// As asked for.
         uri: String,
     },
+    /// The client did not declare what the request needs of it (2026-07-28 `basic/index` §_meta).
+    #[error("The client must declare {0}")]
+    MissingCapability(ClientCapabilities),
+    /// No failure: the client is asked, and comes back with its answers (2026-07-28 `basic/patterns/mrtr`).
+    #[error("The client is asked and comes back")]
+    InputRequired(Box<InputRequired>),
+    /// A request with its id still runs in its session (2025-11-25 `basic/index` §Requests).
+    #[error("Invalid request: a request with this id is still running in this session")]
+    DuplicateId,
+    /// The client cancelled it: nothing is answered (2025-11-25 `basic/utilities/cancellation`).
+    #[error("The request was cancelled")]
+    Cancelled,
     /// It was not done within the time for one request.
     #[error("The request took longer than {0} ms")]
     TimedOut(u64),
@@ -43,14 +57,24 @@ pub enum Refused {
     Memory,
     /// The shard drains.
     Draining,
-    /// No configuration is loaded yet.
+    /// No configuration is loaded yet, or this shard is not in step with the others.
     NotReady,
+    /// Another shard that may be alive has not confirmed.
+    Peers,
 }
 
 impl Refused {
     /// Every reason, for metrics.
-    pub const ALL: [Self; 7] =
-        [Self::Connections, Self::Streams, Self::InFlight, Self::BodyBytes, Self::Memory, Self::Draining, Self::NotReady];
+    pub const ALL: [Self; 8] = [
+        Self::Connections,
+        Self::Streams,
+        Self::InFlight,
+        Self::BodyBytes,
+        Self::Memory,
+        Self::Draining,
+        Self::NotReady,
+        Self::Peers,
+    ];
 
     /// Label of its metric.
     pub fn label(self) -> &'static str {
@@ -62,6 +86,7 @@ impl Refused {
             Self::Memory => "memory",
             Self::Draining => "draining",
             Self::NotReady => "not_ready",
+            Self::Peers => "peers",
         }
     }
 }
@@ -75,8 +100,18 @@ impl std::fmt::Display for Refused {
             Self::BodyBytes => "this shard reads all the request bytes it may",
             Self::Memory => "this shard is short of memory",
             Self::Draining => "this shard is draining",
-            Self::NotReady => "this shard has no configuration yet",
+            Self::NotReady => "this shard is not ready yet",
+            Self::Peers => "another shard has not confirmed yet",
         })
+    }
+}
+
+impl From<Interrupted> for Fault {
+    fn from(interrupted: Interrupted) -> Self {
+        match interrupted {
+            Interrupted::InputRequired(required) => Self::InputRequired(required),
+            Interrupted::Fault(fault) => fault,
+        }
     }
 }
 

@@ -48,7 +48,7 @@ pub enum Message<'a> {
     /// It does not.
     Notification(Notification<'a>),
     /// It is one.
-    Response,
+    Response(Response<'a>),
 }
 
 /// A request.
@@ -69,6 +69,15 @@ pub struct Notification<'a> {
     pub method: Cow<'a, str>,
     /// Its parameters.
     pub params: Params<'a>,
+}
+
+/// A response to a request of the server.
+#[derive(Debug)]
+pub struct Response<'a> {
+    /// Of that request; an error may have none.
+    pub id: Option<&'a RawValue>,
+    /// The result, or the error.
+    pub outcome: Result<&'a RawValue, &'a RawValue>,
 }
 
 /// `params`, with `_meta` apart.
@@ -147,8 +156,12 @@ pub fn decode_message(text: &[u8]) -> Result<Message<'_>, DecodeError<'_>> {
         return Err(invalid("id must be a string or an integer".into()));
     }
     let Some(method) = envelope.get("method") else {
-        let answers = usize::from(envelope.get("result").is_some()) + usize::from(envelope.get("error").is_some());
-        return if answers == 1 { Ok(Message::Response) } else { Err(invalid("method is missing".into())) };
+        let outcome = match (envelope.get("result"), envelope.get("error")) {
+            (Some(result), None) => Ok(result),
+            (None, Some(error)) => Err(error),
+            (None, None) | (Some(_), Some(_)) => return Err(invalid("method is missing".into())),
+        };
+        return Ok(Message::Response(Response { id, outcome }));
     };
     let method = serde_json::from_str::<Text<'_>>(method.get()).map_err(|_| invalid("method must be a string".into()))?.0;
     let params = match envelope.get("params") {
@@ -225,6 +238,31 @@ pub fn success(id: &RawValue, result: &[u8]) -> Vec<u8> {
     reply
 }
 
+/// A request of the server to a client.
+pub fn request(id: &str, method: &str, params: &impl Serialize) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Request<'a, P> {
+        jsonrpc: &'static str,
+        id: &'a str,
+        method: &'a str,
+        params: &'a P,
+    }
+    // Our own types: serialising them has no way to fail.
+    serde_json::to_vec(&Request { jsonrpc: "2.0", id, method, params }).unwrap_or_default()
+}
+
+/// A notification of the server to a client.
+pub fn notification(method: &str, params: &impl Serialize) -> Vec<u8> {
+    #[derive(Serialize)]
+    struct Notification<'a, P> {
+        jsonrpc: &'static str,
+        method: &'a str,
+        params: &'a P,
+    }
+    // Our own types: serialising them has no way to fail.
+    serde_json::to_vec(&Notification { jsonrpc: "2.0", method, params }).unwrap_or_default()
+}
+
 /// The error response to a request, or to a body whose id could not be read, which then carries none.
 pub fn failure(id: Option<&RawValue>, error: &ErrorObject) -> Vec<u8> {
     #[derive(Serialize)]
@@ -265,6 +303,11 @@ impl<'a> Params<'a> {
     /// A member, raw.
     pub fn get(&self, name: &str) -> Option<&'a RawValue> {
         self.members.get(name)
+    }
+
+    /// All members, raw, in the order they were sent.
+    pub fn members(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
+        self.members.0.iter().map(|(name, raw)| (&**name, *raw))
     }
 
     /// A member of `_meta`, raw.
@@ -405,7 +448,10 @@ mod tests {
             Body::Batch(_) => panic!("a batch"),
         };
         assert!(matches!(read(r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#), Message::Notification(_)));
-        assert!(matches!(read(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#), Message::Response));
+        assert!(matches!(
+            read(r#"{"jsonrpc":"2.0","id":1,"result":{}}"#),
+            Message::Response(Response { id: Some(_), outcome: Ok(_) })
+        ));
     }
 
     #[test]

@@ -8,6 +8,7 @@
 //!            limits, load           hub (held streams) ← serving (a catalog flips: list_changed)
 //!                                   session (sealed ids)
 //!
+//! peers      the mesh: events, ended sessions      (over the control port, each pair of shards)
 //! watch → staging → serving    mounted folders → what is staged → what is in force
 //! admin  /livez /readyz /metrics        control  /load /drain, signed by the operator
 //! drain  the phases of a graceful end   guard    what memory readings lead to
@@ -28,6 +29,7 @@ pub mod dispatch;
 pub mod drain;
 pub mod era;
 pub mod error;
+pub mod exchange;
 pub mod fault;
 pub mod guard;
 pub mod handlers;
@@ -42,6 +44,7 @@ pub mod manifest;
 pub mod mcp;
 pub mod memory;
 pub mod metrics;
+pub mod peers;
 pub mod ports;
 pub mod server;
 pub mod serving;

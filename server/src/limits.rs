@@ -27,10 +27,10 @@ pub const HTTP2_STREAMS: u32 = 256;
 pub const MAX_FILTER_BYTES: usize = 16 << 10;
 /// Resources one legacy session may be subscribed to, and sessions that may have any.
 pub const MAX_SUBSCRIPTIONS: usize = 256;
+/// Questions to clients of legacy sessions that wait for an answer.
+pub const MAX_WAITING_ASKS: usize = 4096;
 /// Legacy sessions of which something mutable is kept.
 pub const MAX_MUTABLE_SESSIONS: usize = 16_384;
-/// Sessions that may be revoked and not yet expired; past it DELETE answers 405.
-pub const MAX_REVOKED: usize = 65_536;
 /// Legacy requests whose client went away and that run on to their end.
 pub const MAX_ORPHANS: u64 = 256;
 /// A held stream that has not taken its backlog for this many keep-alive periods is ended.

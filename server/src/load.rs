@@ -14,6 +14,7 @@ pub struct Load {
     orphans: AtomicU64,
     body_bytes: AtomicU64,
     shed: AtomicU64,
+    unsaid: AtomicU64,
     rejected: [AtomicU64; Refused::ALL.len()],
     retry_after_ms: AtomicU64,
 }
@@ -78,6 +79,18 @@ impl Load {
     /// Counts streams ended by the memory guard.
     pub fn shed(&self, streams: u64) {
         self.shed.fetch_add(streams, Relaxed);
+    }
+
+    /// Counts notifications of running requests that were never sent.
+    pub fn unsaid(&self, notifications: u64) {
+        if notifications > 0 {
+            self.unsaid.fetch_add(notifications, Relaxed);
+        }
+    }
+
+    /// Notifications of running requests that were never sent, since the start.
+    pub fn unsaid_total(&self) -> u64 {
+        self.unsaid.load(Relaxed)
     }
 
     /// Open connections.

@@ -43,6 +43,9 @@ struct Gauges {
     memory_limit: Gauge,
     memory_stage: Gauge,
     shed: Counter,
+    asks_waiting: Gauge,
+    asks_refused: Counter,
+    unsaid: Counter,
     reports: Counter,
 }
 
@@ -87,6 +90,10 @@ impl Metrics {
         registry.register("mcp_streams", "Held event streams", gauges.streams.clone());
         registry.register("mcp_stream_backlog_bytes", "Bytes queued for held streams", gauges.stream_backlog.clone());
         registry.register("mcp_requests_in_flight", "Requests being answered", gauges.in_flight.clone());
+        registry.register("mcp_asks_waiting", "Questions to clients of legacy sessions that wait", gauges.asks_waiting.clone());
+        registry.register("mcp_asks_refused", "Questions never asked, because too many wait", gauges.asks_refused.clone());
+        let unsaid = "Progress and log notifications never sent: too many, too large, or a newer one stood for them";
+        registry.register("mcp_notifications_dropped", unsaid, gauges.unsaid.clone());
         registry.register("mcp_requests_orphaned", "Legacy requests that run on without their client", gauges.orphans.clone());
         registry.register("mcp_request_body_bytes", "Bytes of bodies reserved", gauges.body_bytes.clone());
         registry.register("mcp_connections_hard_cap", "Connections this shard can hold", gauges.hard_cap.clone());
@@ -130,6 +137,9 @@ impl Metrics {
         gauge(&gauges.memory_limit, guard.limit);
         gauge(&gauges.memory_stage, guard.stage as u64);
         raise(&gauges.shed, load.shed_total());
+        gauge(&gauges.asks_waiting, shard.asks.waiting() as u64);
+        raise(&gauges.asks_refused, shard.asks.refused());
+        raise(&gauges.unsaid, load.unsaid_total());
         raise(&gauges.reports, shard.reports());
         for why in Refused::ALL {
             raise(&self.rejected.get_or_create(&ReasonLabel { reason: why.label() }), load.rejected_for(why));
@@ -155,6 +165,10 @@ impl RequestTimer<'_> {
             Some(Fault::MethodNotFound) => "method_not_found",
             Some(Fault::InvalidParams(_)) => "invalid_params",
             Some(Fault::ResourceNotFound { .. }) => "resource_not_found",
+            Some(Fault::MissingCapability(_)) => "missing_capability",
+            Some(Fault::InputRequired(_)) => "input_required",
+            Some(Fault::DuplicateId) => "duplicate_id",
+            Some(Fault::Cancelled) => "cancelled",
             Some(Fault::TimedOut(_)) => "timed_out",
             Some(Fault::OverCapacity(_)) => "over_capacity",
             Some(Fault::Failed(_)) => "failed",

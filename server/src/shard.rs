@@ -11,6 +11,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::Authenticator;
 use crate::drain::Drain;
 use crate::era::Reply;
+use crate::exchange::{Asks, Calls};
 use crate::fault::Refused;
 use crate::guard::Guard;
 use crate::hub::Hub;
@@ -18,9 +19,11 @@ use crate::jsonrpc::{self, ErrorObject};
 use crate::library::Code;
 use crate::limits::Jitter;
 use crate::load::{HeldStream, Load, OpenConnection};
+use crate::mcp::subscriptions::Event;
 use crate::metrics::Metrics;
+use crate::peers::Peers;
 use crate::serving::{Environment, Serving};
-use crate::session::Sessions;
+use crate::session::{Full, Page, SessionKey, Sessions};
 use crate::telemetry::LogLevel;
 
 /// One shard.
@@ -33,6 +36,10 @@ pub struct Shard {
     pub hub: Hub,
     /// Its session ids.
     pub sessions: Sessions,
+    /// What it asked clients.
+    pub asks: Arc<Asks>,
+    /// Legacy requests that run.
+    pub calls: Arc<Calls>,
     /// Whether it ends.
     pub drain: Drain,
     /// Its memory.
@@ -47,6 +54,8 @@ pub struct Shard {
     pub environment: Environment,
     /// There is no other shard: sessions end and are subscribed here and nowhere else.
     pub standalone: bool,
+    /// The other shards.
+    pub peers: Peers,
     /// What the program adds to every catalog.
     pub code: Code,
     /// Start of the process, seconds since the epoch.
@@ -70,6 +79,8 @@ pub struct Parts {
     pub environment: Environment,
     /// There is no other shard.
     pub standalone: bool,
+    /// The other shards.
+    pub peers: Peers,
     /// What the program adds to every catalog.
     pub code: Code,
     /// How long endpoints lag.
@@ -93,8 +104,11 @@ impl Shard {
             jitter: Jitter::new(u64::from_le_bytes([seed[0], seed[1], seed[2], seed[3], seed[4], seed[5], seed[6], seed[7]])),
             environment: parts.environment,
             standalone: parts.standalone,
+            peers: parts.peers,
             code: parts.code,
             started_at: epoch_seconds(),
+            asks: Arc::new(Asks::new(parts.sessions.incarnation(), parts.sessions.tagger())),
+            calls: Arc::default(),
             sessions: parts.sessions,
             leave: CancellationToken::new(),
             log: parts.log,
@@ -106,12 +120,14 @@ impl Shard {
     #[cfg(test)]
     pub(crate) fn test() -> Self {
         use crate::session::{generated_ring, random};
+        let incarnation = random();
         Self::new(Parts {
-            sessions: Sessions::new(random(), generated_ring()).unwrap(),
+            sessions: Sessions::new(incarnation, generated_ring()).unwrap(),
             authenticator: Box::new(crate::auth::Anonymous),
             metrics: Metrics::new(prometheus_client::registry::Registry::default()),
             environment: Environment { open_files: 1024, memory_limit: 0, loopback_origins: false },
             standalone: true,
+            peers: Peers::new("test".to_owned(), incarnation, true, crate::peers::PeerMetrics::default()),
             code: Code::default(),
             lag: crate::drain::ENDPOINT_LAG,
             log: LogLevel::default(),
@@ -123,6 +139,45 @@ impl Shard {
         self.serving.load_full()
     }
 
+    /// What clients are served with: nothing before this process is in step with the other shards.
+    pub fn in_service(&self) -> Option<Arc<Serving>> {
+        self.serving().filter(|_| self.peers.is_settled())
+    }
+
+    /// Something happened on this shard: every stream of the cluster that wants it hears it. What all shards see by
+    /// themselves, a catalog that comes into force, is for [`Hub::notify`].
+    pub fn raise(&self, event: &Event) {
+        self.hub.notify(event);
+        if !self.standalone {
+            self.peers.publish(event.clone());
+        }
+    }
+
+    /// Ends a session here: it opens no more, and its streams end.
+    ///
+    /// # Errors
+    /// When too many ended sessions are remembered already: it goes on.
+    pub fn end_session(&self, session: SessionKey, expires: u64, now: u64) -> Result<(), Full> {
+        self.sessions.revoke(session, expires, now)?;
+        self.hub.end_session(session);
+        self.asks.end_session(session);
+        self.sessions.levels.end_session(session);
+        Ok(())
+    }
+
+    /// Ends here what has ended elsewhere.
+    pub fn learn_ended(&self, pages: &[Page]) {
+        if pages.is_empty() {
+            return;
+        }
+        if let Err(error) = self.sessions.learn_ended(pages, epoch_seconds()) {
+            tracing::warn!(%error, "sessions that ended on another shard go on here");
+        }
+        for session in self.hub.sessions().into_iter().filter(|session| self.sessions.has_ended(*session)) {
+            self.hub.end_session(session);
+        }
+    }
+
     /// Puts a configuration in force and tells the streams what changed.
     pub fn serve(&self, serving: &Arc<Serving>) {
         self.log.set(&serving.log_level);
@@ -130,11 +185,12 @@ impl Shard {
         for event in before.iter().flat_map(|before| serving.changes(before)) {
             self.hub.notify(&event);
         }
+        self.peers.begin();
     }
 
-    /// Whether it answers.
+    /// Whether it answers: it has a configuration, and is in step with the other shards.
     pub fn is_ready(&self) -> bool {
-        self.serving.load().is_some()
+        self.serving.load().is_some() && self.peers.is_settled()
     }
 
     /// Connections it can hold; what the process may open, before a configuration is loaded.

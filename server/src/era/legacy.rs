@@ -6,14 +6,15 @@ use std::sync::Arc;
 use http::HeaderMap;
 use serde::Deserialize;
 use serde_json::value::RawValue;
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::{Era, Payload, Reply, SESSION_HEADER, VERSION_HEADER, Version, wire};
 use crate::auth::Principal;
-use crate::dispatch::{Call, Caller, Method, dispatch};
-use crate::fault::Fault;
+use crate::dispatch::{Call, Caller, Method};
+use crate::exchange::{Asking, Delivered, Exchange, Outbox, Route};
+use crate::fault::{Fault, Refused};
 use crate::hub::Kind;
-use crate::jsonrpc::{self, ErrorObject, Message, Request};
+use crate::jsonrpc::{self, ErrorObject, Message, Notification, Request, Response};
 use crate::mcp::lifecycle::{ClientCapabilities, InitializeResult, ServerCapabilities};
 use crate::serving::Serving;
 use crate::session::{Claims, SessionKey};
@@ -32,6 +33,7 @@ pub async fn answer(
     principal: Principal,
     headers: &HeaderMap,
     message: Message<'_>,
+    outbox: &Arc<Outbox>,
 ) -> Reply {
     if let Message::Request(request) = &message
         && request.method == "initialize"
@@ -40,19 +42,23 @@ pub async fn answer(
     }
     let id = match &message {
         Message::Request(request) => Some(request.id),
-        Message::Notification(_) | Message::Response => None,
+        Message::Notification(_) | Message::Response(_) => None,
     };
     let session = match session(shard, &principal, headers, id) {
         Ok(session) => session,
         Err(reply) => return reply,
     };
     match message {
-        Message::Request(request) => match answer_request(shard, serving, principal, &session, &request).await {
-            Ok(body) => Reply::json(200, body),
+        Message::Request(request) => match answer_request(shard, serving, principal, &session, &request, outbox).await {
+            Ok(Some(body)) => Reply::json(200, body),
+            Ok(None) => Reply::silence(),
             Err(reply) => reply,
         },
-        Message::Notification(_) => Reply::empty(202),
-        Message::Response => unexpected_response(),
+        Message::Notification(notification) => {
+            heard(shard, &session, &notification);
+            Reply::empty(202)
+        }
+        Message::Response(response) => responded(shard, &session, &response),
     }
 }
 
@@ -63,6 +69,7 @@ pub async fn batch(
     principal: Principal,
     headers: &HeaderMap,
     messages: &[&RawValue],
+    outbox: &Arc<Outbox>,
 ) -> Reply {
     let session = match session(shard, &principal, headers, None) {
         Ok(session) => session,
@@ -73,21 +80,33 @@ pub async fn batch(
         return Reply::error(400, None, &error);
     }
     let mut answers = Vec::new();
+    let mut asked = false;
     for message in messages {
         let answer = match jsonrpc::decode_message(message.get().as_bytes()) {
-            Ok(Message::Request(request)) => match answer_request(shard, serving, principal.clone(), &session, &request).await {
-                Ok(body) => body,
-                Err(reply) => return reply,
+            Ok(Message::Request(request)) => {
+                asked = true;
+                match answer_request(shard, serving, principal.clone(), &session, &request, outbox).await {
+                    Ok(Some(body)) => body,
+                    Ok(None) => continue,
+                    Err(reply) => return reply,
+                }
+            }
+            Ok(Message::Notification(notification)) => {
+                heard(shard, &session, &notification);
+                continue;
+            }
+            Ok(Message::Response(response)) => match responded(shard, &session, &response) {
+                Reply { status: 202, .. } => continue,
+                refused => return refused,
             },
-            Ok(Message::Notification(_)) => continue,
-            Ok(Message::Response) => return unexpected_response(),
             Err(error) => jsonrpc::failure(error.id, &error.error),
         };
         answers.push(if answers.is_empty() { b'[' } else { b',' });
         answers.extend_from_slice(&answer);
     }
     if answers.is_empty() {
-        return Reply::empty(202);
+        // Of what was asked, all was cancelled.
+        return if asked { Reply::silence() } else { Reply::empty(202) };
     }
     answers.push(b']');
     Reply::json(200, answers)
@@ -108,18 +127,20 @@ pub fn listen(shard: &Arc<Shard>, serving: &Serving, principal: &Principal, head
     }
 }
 
-/// Ends a session, where this shard is the only one that could know it; elsewhere 405, which the specification allows:
-/// another shard would go on serving it.
-pub fn end(shard: &Arc<Shard>, principal: &Principal, headers: &HeaderMap) -> Reply {
+/// Ends a session on every shard: 204 says that all have confirmed it. When as many are remembered as may be it is 405, which
+/// the specification allows; when a shard that may be alive has not confirmed, 503: it will learn of it, but has not yet.
+pub async fn end(shard: &Arc<Shard>, principal: &Principal, headers: &HeaderMap) -> Reply {
     let session = match session(shard, principal, headers, None) {
         Ok(session) => session,
         Err(reply) => return reply,
     };
-    if shard.standalone && shard.sessions.revoke(session.key, session.claims.expires, epoch_seconds()) {
-        shard.hub.end_session(session.key);
-        Reply::empty(204)
-    } else {
-        Reply::empty(405)
+    let expires = session.claims.expires;
+    if shard.end_session(session.key, expires, epoch_seconds()).is_err() {
+        return Reply::empty(405);
+    }
+    match shard.peers.revoke(session.key, expires).await {
+        Ok(()) => Reply::empty(204),
+        Err(_) => shard.refuse(Refused::Peers),
     }
 }
 
@@ -175,18 +196,24 @@ async fn answer_request(
     principal: Principal,
     session: &Session,
     request: &Request<'_>,
-) -> Result<Vec<u8>, Reply> {
+    outbox: &Arc<Outbox>,
+) -> Result<Option<Vec<u8>>, Reply> {
     let failure = |fault: &Fault| jsonrpc::failure(Some(request.id), &wire::error(fault, Era::Legacy));
     let Some(method) = Method::parse(&request.method, Era::Legacy).filter(|method| *method != Method::Initialize) else {
-        return Ok(failure(&Fault::MethodNotFound));
+        return Ok(Some(failure(&Fault::MethodNotFound)));
     };
-    let timer = shard.metrics.request(method, session.claims.version);
     let caller = Caller {
         principal,
         version: session.claims.version,
         capabilities: ClientCapabilities(session.claims.capabilities),
         session: Some(session.key),
     };
+    let asking = if method.may_ask() { Asking::Live(Arc::clone(&shard.asks), session.key) } else { Asking::No };
+    let exchange = Exchange::silent(caller.version, caller.capabilities)
+        .on(outbox)
+        .with_progress(request.params.meta("progressToken"))
+        .with_level(shard.sessions.levels.get(session.key))
+        .asking(asking);
     let call = Call {
         method,
         params: &request.params,
@@ -194,18 +221,38 @@ async fn answer_request(
         serving,
         capabilities: ServerCapabilities::new(shard.standalone),
         hub: &shard.hub,
+        levels: &shard.sessions.levels,
+        exchange: &exchange,
         deadline: Instant::now() + serving.limits.request_time,
     };
-    let outcome = match timeout_at(call.deadline, dispatch(&call)).await {
-        Ok(outcome) => outcome,
-        Err(_) => Err(Fault::TimedOut(u64::try_from(serving.limits.request_time.as_millis()).unwrap_or(u64::MAX))),
-    };
-    timer.done(outcome.as_ref().err());
+    let outcome = wire::run(shard, &call, Some(request.id)).await;
     match outcome.and_then(|outcome| wire::result(outcome, Era::Legacy)) {
-        Ok(result) => Ok(jsonrpc::success(request.id, &result)),
+        Ok(result) => Ok(Some(jsonrpc::success(request.id, &result))),
+        Err(Fault::Cancelled) => Ok(None),
         Err(Fault::OverCapacity(why)) => Err(shard.refuse(why)),
-        Err(fault) => Ok(failure(&fault)),
+        Err(fault @ Fault::DuplicateId) => Err(Reply::error(400, Some(request.id), &wire::error(&fault, Era::Legacy))),
+        Err(fault) => Ok(Some(failure(&fault))),
     }
+}
+
+/// A notification of the client. What is malformed or too late is ignored (`basic/utilities/cancellation` §Error Handling).
+fn heard(shard: &Shard, session: &Session, notification: &Notification<'_>) {
+    if notification.method == "notifications/cancelled"
+        && let Some(id) = notification.params.get("requestId")
+    {
+        shard.calls.cancel(session.key, id);
+    }
+}
+
+/// A posted response: 202 when it answers a question that still waits, else 400.
+fn responded(shard: &Shard, session: &Session, response: &Response<'_>) -> Reply {
+    let id = response.id.and_then(jsonrpc::raw_text).unwrap_or_default();
+    let delivered = match shard.asks.route(session.key, &id) {
+        Route::Local(slot) => shard.asks.deliver(session.key, slot, response.outcome) == Delivered::Taken,
+        // Another process asked: it is not reached from here.
+        Route::Other(..) | Route::Forged => false,
+    };
+    if delivered { Reply::empty(202) } else { unexpected_response() }
 }
 
 /// Opens the session a request names. 400 without one, 404 when it does not open: the client starts a new one.
@@ -229,7 +276,7 @@ fn session(shard: &Shard, principal: &Principal, headers: &HeaderMap, id: Option
     }
 }
 
-/// This server asks clients nothing yet, so a response answers nothing.
+/// Nobody waits for it: the request ended, or this server never asked.
 fn unexpected_response() -> Reply {
     Reply::error(400, None, &ErrorObject::new(jsonrpc::INVALID_REQUEST, "this response answers no request of the server"))
 }

@@ -92,6 +92,8 @@ pub struct Reply {
 pub enum Payload {
     /// Nothing.
     Empty,
+    /// An event stream that ends without a word: nobody wants the answer any more.
+    Silence,
     /// One JSON value.
     Json(Vec<u8>),
     /// A held event stream.
@@ -107,6 +109,11 @@ impl Reply {
     /// An error reply.
     pub fn error(status: u16, id: Option<&RawValue>, error: &ErrorObject) -> Self {
         Self::json(status, jsonrpc::failure(id, error))
+    }
+
+    /// The end of a cancelled request.
+    pub fn silence() -> Self {
+        Self { payload: Payload::Silence, ..Self::empty(200) }
     }
 
     /// No body.

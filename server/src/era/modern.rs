@@ -6,19 +6,20 @@ use std::sync::Arc;
 use http::{HeaderMap, HeaderName};
 use mcp_crds::catalog::CacheScope;
 use serde_json::{Value, json};
-use tokio::time::{Instant, timeout_at};
+use tokio::time::Instant;
 
 use super::mirror::{decode, single};
 use super::{Era, Payload, Reply, VERSION_HEADER, Version, accepts, wire};
 use crate::auth::Principal;
-use crate::dispatch::{Call, Caller, Method, Outcome, dispatch};
+use crate::dispatch::{Call, Caller, Method, Outcome};
+use crate::exchange::{Asking, Exchange, Inputs, Outbox};
 use crate::fault::Fault;
 use crate::hub::Kind;
 use crate::jsonrpc::{self, ErrorObject, Message, Params, Request};
 use crate::mcp::lifecycle::{ClientCapabilities, ServerCapabilities};
 use crate::mcp::logging::LoggingLevel;
 use crate::serving::Serving;
-use crate::shard::Shard;
+use crate::shard::{Shard, epoch_seconds};
 
 const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 const META_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
@@ -44,15 +45,16 @@ pub async fn answer(
     principal: Principal,
     headers: &HeaderMap,
     message: Message<'_>,
+    outbox: &Arc<Outbox>,
 ) -> Reply {
     match message {
-        Message::Request(request) => match answer_request(shard, serving, principal, headers, &request).await {
+        Message::Request(request) => match answer_request(shard, serving, principal, headers, &request, outbox).await {
             Ok(reply) => reply,
             Err(Refusal { status, error }) => Reply::error(status, Some(request.id), &error),
         },
         // The core protocol has none over HTTP; extensions may (§Sending Messages, 5).
         Message::Notification(_) => Reply::empty(202),
-        Message::Response => {
+        Message::Response(_) => {
             Reply::error(400, None, &ErrorObject::new(jsonrpc::INVALID_REQUEST, "clients send no responses in this version"))
         }
     }
@@ -70,13 +72,24 @@ async fn answer_request(
     principal: Principal,
     headers: &HeaderMap,
     request: &Request<'_>,
+    outbox: &Arc<Outbox>,
 ) -> Result<Reply, Refusal> {
     let params = &request.params;
     let (version, capabilities) = metadata(headers, params)?;
     matches_headers(headers, serving, request)?;
     let method = Method::parse(&request.method, Era::Modern).ok_or_else(|| refusal(&Fault::MethodNotFound))?;
-    let timer = shard.metrics.request(method, version);
     let caller = Caller { principal, version, capabilities, session: None };
+    let inputs = Inputs { principal: &caller.principal, method: method.name(), params };
+    let asking = if method.may_ask() {
+        Asking::Replay(inputs.open(&shard.sessions, epoch_seconds()).map_err(|fault| refusal(&fault))?)
+    } else {
+        Asking::No
+    };
+    let exchange = Exchange::silent(version, capabilities)
+        .on(outbox)
+        .with_progress(params.meta("progressToken"))
+        .with_level(log_level(params))
+        .asking(asking);
     let call = Call {
         method,
         params,
@@ -84,14 +97,11 @@ async fn answer_request(
         serving,
         capabilities: ServerCapabilities::new(true),
         hub: &shard.hub,
+        levels: &shard.sessions.levels,
+        exchange: &exchange,
         deadline: Instant::now() + serving.limits.request_time,
     };
-    let outcome = match timeout_at(call.deadline, dispatch(&call)).await {
-        Ok(outcome) => outcome,
-        Err(_) => Err(Fault::TimedOut(u64::try_from(serving.limits.request_time.as_millis()).unwrap_or(u64::MAX))),
-    };
-    timer.done(outcome.as_ref().err());
-    match outcome {
+    match wire::run(shard, &call, None).await {
         Ok(Outcome::Listen(filter)) => {
             if !accepts(headers, "text/event-stream") {
                 let error = ErrorObject::new(jsonrpc::INVALID_REQUEST, "Accept must list text/event-stream");
@@ -105,10 +115,17 @@ async fn answer_request(
             let stream = shard.hub.hold(kind, serving.limits.backlog, counted);
             Ok(Reply { payload: Payload::Stream(stream), ..Reply::empty(200) })
         }
+        Ok(Outcome::InputRequired(required)) => {
+            let state = inputs.seal(&shard.sessions, &required.answers, epoch_seconds()).map_err(|fault| refusal(&fault))?;
+            let result = json!({ "inputRequests": required.requests, "requestState": state });
+            let result = wire::encode(&result).map_err(|fault| refusal(&fault))?;
+            let result = of_type("input_required", &result, None, &serving.server_info);
+            Ok(Reply::json(200, jsonrpc::success(request.id, &result)))
+        }
         Ok(outcome) => {
             let cacheable = outcome.is_cacheable();
             let result = wire::result(outcome, Era::Modern).map_err(|fault| refusal(&fault))?;
-            let result = complete(&result, cacheable.then_some(serving), &serving.server_info);
+            let result = of_type("complete", &result, cacheable.then_some(serving), &serving.server_info);
             Ok(Reply::json(200, jsonrpc::success(request.id, &result)))
         }
         Err(Fault::OverCapacity(why)) => Ok(shard.refuse(why)),
@@ -120,8 +137,11 @@ async fn answer_request(
 fn refusal(fault: &Fault) -> Refusal {
     let status = match fault {
         Fault::MethodNotFound => 404,
+        Fault::MissingCapability(_) | Fault::DuplicateId => 400,
         Fault::InvalidParams(_)
         | Fault::ResourceNotFound { .. }
+        | Fault::InputRequired(_)
+        | Fault::Cancelled
         | Fault::TimedOut(_)
         | Fault::OverCapacity(_)
         | Fault::Failed(_) => 200,
@@ -141,7 +161,7 @@ fn metadata(headers: &HeaderMap, params: &Params<'_>) -> Result<(Version, Client
     let name = params.meta(META_VERSION).and_then(jsonrpc::raw_text).ok_or_else(|| malformed(META_VERSION))?;
     let capabilities =
         params.meta(META_CAPABILITIES).and_then(ClientCapabilities::read).ok_or_else(|| malformed(META_CAPABILITIES))?;
-    if params.meta(META_LOG_LEVEL).is_some_and(|raw| serde_json::from_str::<LoggingLevel>(raw.get()).is_err()) {
+    if params.meta(META_LOG_LEVEL).is_some() && log_level(params).is_none() {
         return Err(malformed(META_LOG_LEVEL));
     }
     let sent = single(headers, &HeaderName::from_static(VERSION_HEADER)).map_err(mismatch)?;
@@ -162,6 +182,11 @@ fn metadata(headers: &HeaderMap, params: &Params<'_>) -> Result<(Version, Client
         return Err(missing("MCP-Protocol-Version"));
     }
     Ok((version, capabilities))
+}
+
+/// What the client wants to hear of log messages (`server/utilities/logging` §Per-request log level).
+fn log_level(params: &Params<'_>) -> Option<LoggingLevel> {
+    params.meta(META_LOG_LEVEL).and_then(|raw| serde_json::from_str(raw.get()).ok())
 }
 
 /// The other headers mirror the body (§Server Validation).
@@ -201,7 +226,7 @@ fn differs(name: &str, sent: &str, body: &str) -> Refusal {
 }
 
 /// Adds what every result of this version carries to an encoded object.
-fn complete(object: &[u8], caching: Option<&Serving>, server_info: &str) -> Vec<u8> {
+fn of_type(kind: &str, object: &[u8], caching: Option<&Serving>, server_info: &str) -> Vec<u8> {
     let caching = caching.map_or_else(String::new, |serving| {
         let scope = match serving.snapshot.cache_scope() {
             CacheScope::Private => "private",
@@ -210,7 +235,9 @@ fn complete(object: &[u8], caching: Option<&Serving>, server_info: &str) -> Vec<
         format!(",\"ttlMs\":{},\"cacheScope\":\"{scope}\"", serving.snapshot.ttl_ms())
     });
     let mut result = Vec::with_capacity(object.len() + caching.len() + server_info.len() + 80);
-    result.extend_from_slice(b"{\"resultType\":\"complete\"");
+    result.extend_from_slice(b"{\"resultType\":\"");
+    result.extend_from_slice(kind.as_bytes());
+    result.push(b'"');
     result.extend_from_slice(caching.as_bytes());
     result.extend_from_slice(b",\"_meta\":{\"io.modelcontextprotocol/serverInfo\":");
     result.extend_from_slice(server_info.as_bytes());

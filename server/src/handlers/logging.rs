@@ -1,18 +1,20 @@
-//! `logging/setLevel` (2025-11-25 `server/utilities/logging`).
-//!
-//! No handler logs to clients yet, so `logging` is not declared; a client that sets a level all the same hears what is
-//! true at every level: nothing.
+//! `logging/setLevel` (2025-11-25 `server/utilities/logging`): what the session wants to hear while its requests run.
 
 use crate::dispatch::{Call, Outcome};
 use crate::fault::Fault;
 use crate::jsonrpc::MemberError;
 use crate::mcp::logging::LoggingLevel;
 
-/// Checks the level.
+/// Sets the level of the session.
 ///
 /// # Errors
-/// When it is not one.
+/// When it is not one, or too many sessions have one.
 pub fn set_level<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
-    call.params.parsed::<LoggingLevel>("level")?.ok_or(MemberError::Missing("level"))?;
-    Ok(Outcome::Done)
+    let level = call.params.parsed::<LoggingLevel>("level")?.ok_or(MemberError::Missing("level"))?;
+    let session = call.caller.session.ok_or(Fault::MethodNotFound)?;
+    if call.levels.set(session, level) {
+        Ok(Outcome::Done)
+    } else {
+        Err(Fault::Failed("too many sessions of this shard have a log level".to_owned()))
+    }
 }

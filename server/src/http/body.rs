@@ -177,6 +177,7 @@ impl Body for ReplyBody {
             Content::Running(running) => match running.poll_event(cx) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(Next::Comment) => Poll::Ready(Some(Ok(Frame::data(sse::KEEP_ALIVE)))),
+                Poll::Ready(Next::Event(event)) => Poll::Ready(Some(Ok(Frame::data(event)))),
                 Poll::Ready(Next::Reply(reply)) => match reply.payload {
                     Payload::Json(json) => {
                         self.content = Content::Full(Bytes::new());
@@ -186,7 +187,7 @@ impl Body for ReplyBody {
                         self.content = Content::Stream(Box::pin(stream));
                         self.poll_frame(cx)
                     }
-                    Payload::Empty => Poll::Ready(None),
+                    Payload::Empty | Payload::Silence => Poll::Ready(None),
                 },
             },
         }

@@ -24,6 +24,7 @@ use running::Running;
 use crate::auth::Principal;
 use crate::connection::{Busy, Connection};
 use crate::era::{self, Era, Payload, Reply, SESSION_HEADER, VERSION_HEADER, accepts};
+use crate::exchange::Outbox;
 use crate::fault::Refused;
 use crate::jsonrpc::{self, ErrorObject, Message};
 use crate::load::InFlight;
@@ -52,13 +53,17 @@ where
     let (parts, body) = request.into_parts();
     let version = parts.version;
     let allow = allow(&parts);
-    let serving = shard.serving();
+    let serving = shard.in_service();
     let allowed_origin = serving.as_deref().and_then(|serving| allowed_origin(serving, &parts.headers));
     let answer = match (connection.refused(), serving) {
         (Some(why), _) => Answer::without(shard.refuse(why), &parts.headers, body).await,
         (None, None) => Answer::without(shard.refuse(Refused::NotReady), &parts.headers, body).await,
         (None, Some(serving)) => match check(&shard, &serving, &parts) {
             Ok(Checked::Post(principal)) => post(&shard, serving, principal, parts.headers, body).await,
+            Ok(Checked::Delete(principal)) => {
+                let reply = era::legacy::end(&shard, &principal, &parts.headers).await;
+                Answer::without(reply, &parts.headers, body).await
+            }
             Ok(Checked::Other(reply)) | Err(reply) => Answer::without(reply, &parts.headers, body).await,
             Ok(Checked::Nowhere(reply)) => Answer::Last(reply),
         },
@@ -75,6 +80,8 @@ where
 enum Checked {
     /// Its body is to be read.
     Post(Principal),
+    /// It ends a session, which takes the other shards.
+    Delete(Principal),
     /// It has none, and is answered.
     Other(Reply),
     /// It does not say, or says twice, whom it is for: whoever sent it goes away (RFC 9112, 3.2).
@@ -133,7 +140,7 @@ fn check(shard: &Arc<Shard>, serving: &Arc<Serving>, request: &http::request::Pa
         return Err(Reply::empty(405));
     }
     if request.method == Method::DELETE {
-        return Ok(Checked::Other(era::legacy::end(shard, &principal, headers)));
+        return Ok(Checked::Delete(principal));
     }
     if !accepts(headers, "text/event-stream") {
         return Err(invalid(406, "Accept must list text/event-stream"));
@@ -152,15 +159,16 @@ where
     let streams = accepts(&headers, "text/event-stream");
     let outlives = headers.contains_key(SESSION_HEADER);
     let period = serving.transport.keep_alive;
-    let replying = reply(Arc::clone(shard), serving, principal, headers, received);
-    let mut running = Box::new(Running::new(Arc::clone(shard), replying, in_flight, outlives, period));
+    let outbox = Arc::new(Outbox::new(streams));
+    let replying = reply(Arc::clone(shard), serving, principal, headers, received, Arc::clone(&outbox));
+    let mut running = Running::new(Arc::clone(shard), replying, outbox, in_flight, outlives, period);
     if !streams {
         let reply = running.reply().await;
         return running.counted(reply);
     }
-    match timeout(HEAD_DELAY, running.reply()).await {
-        Ok(reply) => running.counted(reply),
-        Err(_) => Answer::Running(running),
+    match timeout(HEAD_DELAY, running.head()).await {
+        Ok(Some(reply)) => running.counted(reply),
+        Ok(None) | Err(_) => Answer::Running(Box::new(running)),
     }
 }
 
@@ -194,19 +202,26 @@ where
 }
 
 /// Decodes a body and has its era answer it. Owns all it needs, so that it can outlive its connection.
-async fn reply(shard: Arc<Shard>, serving: Arc<Serving>, principal: Principal, headers: HeaderMap, received: Received) -> Reply {
+async fn reply(
+    shard: Arc<Shard>,
+    serving: Arc<Serving>,
+    principal: Principal,
+    headers: HeaderMap,
+    received: Received,
+    outbox: Arc<Outbox>,
+) -> Reply {
     match jsonrpc::decode(&received.bytes, serving.limits.json_depth) {
         Err(error) => Reply::error(400, error.id, &error.error),
-        Ok(jsonrpc::Body::Batch(messages)) => era::legacy::batch(&shard, &serving, principal, &headers, &messages).await,
+        Ok(jsonrpc::Body::Batch(messages)) => era::legacy::batch(&shard, &serving, principal, &headers, &messages, &outbox).await,
         Ok(jsonrpc::Body::One(message)) => {
             let era = match &message {
                 Message::Request(request) => era::of(&headers, Some(&request.method), Some(&request.params)),
                 Message::Notification(notification) => era::of(&headers, None, Some(&notification.params)),
-                Message::Response => era::of(&headers, None, None),
+                Message::Response(_) => era::of(&headers, None, None),
             };
             match era {
-                Era::Modern => era::modern::answer(&shard, &serving, principal, &headers, message).await,
-                Era::Legacy => era::legacy::answer(&shard, &serving, principal, &headers, message).await,
+                Era::Modern => era::modern::answer(&shard, &serving, principal, &headers, message, &outbox).await,
+                Era::Legacy => era::legacy::answer(&shard, &serving, principal, &headers, message, &outbox).await,
             }
         }
     }
@@ -301,6 +316,10 @@ fn response(
     let is_stream = matches!(reply.payload, Payload::Stream(_));
     let body = match reply.payload {
         Payload::Empty => ReplyBody::full(Bytes::new(), in_flight, busy),
+        Payload::Silence => {
+            events(&mut headers);
+            ReplyBody::full(Bytes::new(), in_flight, busy)
+        }
         Payload::Json(json) => {
             headers.insert(header::CONTENT_TYPE, JSON);
             ReplyBody::full(json, in_flight, busy)

@@ -8,19 +8,24 @@ use std::sync::Arc;
 use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
+use bytes::Bytes;
 use tokio::runtime::Handle;
 use tokio::time::{Sleep, sleep};
 
 use super::Answer;
 use crate::era::Reply;
+use crate::exchange::Outbox;
 use crate::limits::MAX_ORPHANS;
 use crate::load::InFlight;
 use crate::shard::Shard;
 
-/// A request whose reply is being made. Dropping it cancels the request, or leaves it an orphan.
+/// A request whose reply is being made, and what it says before. Dropping it cancels the request, or leaves it an orphan.
 pub(super) struct Running {
     shard: Arc<Shard>,
     reply: Option<Pin<Box<dyn Future<Output = Reply> + Send>>>,
+    /// It is there, and waits for what was said before it to be sent.
+    ready: Option<Reply>,
+    outbox: Arc<Outbox>,
     in_flight: Option<InFlight>,
     outlives_its_client: bool,
     period: Duration,
@@ -32,6 +37,8 @@ pub(super) struct Running {
 pub(super) enum Next {
     /// Nothing yet: still there.
     Comment,
+    /// A notification, or a question.
+    Event(Bytes),
     /// The reply.
     Reply(Reply),
 }
@@ -40,11 +47,14 @@ impl Running {
     pub(super) fn new(
         shard: Arc<Shard>,
         reply: impl Future<Output = Reply> + Send + 'static,
+        outbox: Arc<Outbox>,
         in_flight: InFlight,
         outlives_its_client: bool,
         period: Duration,
     ) -> Self {
-        Self { shard, reply: Some(Box::pin(reply)), in_flight: Some(in_flight), outlives_its_client, period, timer: None }
+        let reply = Some(Box::pin(reply) as Pin<Box<dyn Future<Output = Reply> + Send>>);
+        let in_flight = Some(in_flight);
+        Self { shard, reply, ready: None, outbox, in_flight, outlives_its_client, period, timer: None }
     }
 
     /// The reply.
@@ -55,6 +65,27 @@ impl Running {
         poll_fn(|cx| self.poll_reply(cx))
     }
 
+    /// The reply, when it is all there is to say; none when something is to be said before it, which takes an event stream.
+    ///
+    /// # Cancel safety
+    /// May be dropped and asked for again.
+    pub(super) fn head(&mut self) -> impl Future<Output = Option<Reply>> {
+        poll_fn(|cx| self.poll_head(cx))
+    }
+
+    fn poll_head(&mut self, cx: &mut Context<'_>) -> Poll<Option<Reply>> {
+        if let Poll::Ready(reply) = self.poll_reply(cx) {
+            // A refusal tells its story in its status, which an event stream does not have.
+            let says_more = reply.status == 200 && !self.outbox.is_empty();
+            if !says_more {
+                return Poll::Ready(Some(reply));
+            }
+            self.ready = Some(reply);
+            return Poll::Ready(None);
+        }
+        self.outbox.poll_ready(cx).map(|()| None)
+    }
+
     /// The reply as an answer that counts until it is sent.
     pub(super) fn counted(&mut self, reply: Reply) -> Answer {
         match self.in_flight.take() {
@@ -63,9 +94,19 @@ impl Running {
         }
     }
 
-    /// The reply, or a comment when a period went by without one.
+    /// What was said before the reply, in order; then the reply; a comment when a period went by without either.
     pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
-        if let Poll::Ready(reply) = self.poll_reply(cx) {
+        if self.ready.is_none()
+            && let Poll::Ready(reply) = self.poll_reply(cx)
+        {
+            self.ready = Some(reply);
+        }
+        if let Poll::Ready(event) = self.outbox.poll_next(cx) {
+            // It carried the head, and it is a sign of life.
+            self.timer = Some(Box::pin(sleep(self.period)));
+            return Poll::Ready(Next::Event(event));
+        }
+        if let Some(reply) = self.ready.take() {
             return Poll::Ready(Next::Reply(reply));
         }
         // The first comment at once: it carries the head.
@@ -86,6 +127,8 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        self.outbox.close();
+        self.shard.load.unsaid(self.outbox.dropped());
         let Some(reply) = self.reply.take().filter(|_| self.outlives_its_client) else { return };
         let in_flight = self.in_flight.take();
         if let (Some(counted), Ok(runtime)) = (self.shard.load.orphan(MAX_ORPHANS), Handle::try_current()) {
@@ -123,7 +166,8 @@ mod tests {
             Reply::empty(202)
         };
         let in_flight = shard.load.request(1).unwrap();
-        (Arc::clone(&shard), Running::new(shard, reply, in_flight, outlives_its_client, PERIOD), go, finished)
+        let outbox = Arc::new(Outbox::new(true));
+        (Arc::clone(&shard), Running::new(shard, reply, outbox, in_flight, outlives_its_client, PERIOD), go, finished)
     }
 
     #[tokio::test(start_paused = true)]

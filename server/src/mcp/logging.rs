@@ -1,9 +1,14 @@
-//! `logging/setLevel` (2025-11-25 `server/utilities/logging`) and `_meta["io.modelcontextprotocol/logLevel"]` (2026-07-28).
+//! `logging/setLevel` (2025-11-25 `server/utilities/logging`), `_meta["io.modelcontextprotocol/logLevel"]` (2026-07-28), and
+//! `notifications/message` of both.
 
-use serde::Deserialize;
+use serde::{Deserialize, Serialize};
+use serde_json::Value;
+
+/// Method of a log message.
+pub const METHOD: &str = "notifications/message";
 
 /// RFC 5424 severities.
-#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Deserialize)]
+#[derive(Clone, Copy, Debug, PartialEq, Eq, PartialOrd, Ord, Serialize, Deserialize)]
 #[serde(rename_all = "lowercase")]
 pub enum LoggingLevel {
     /// Details.
@@ -22,4 +27,16 @@ pub enum LoggingLevel {
     Alert,
     /// Nothing works.
     Emergency,
+}
+
+/// MCP `LoggingMessageNotificationParams`.
+#[derive(Debug, Serialize)]
+pub struct LogMessage<'a> {
+    /// How grave.
+    pub level: LoggingLevel,
+    /// Which part says it.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub logger: Option<&'a str>,
+    /// What it says: any JSON.
+    pub data: &'a Value,
 }

@@ -2,10 +2,14 @@
 
 pub mod completion;
 pub mod content;
+pub mod elicitation;
 pub mod lifecycle;
 pub mod logging;
+pub mod progress;
 pub mod prompts;
 pub mod resources;
+pub mod roots;
+pub mod sampling;
 pub mod subscriptions;
 pub mod tools;
 pub mod version;

@@ -1,20 +1,25 @@
 //! Legacy sessions (2025-11-25 `basic/transports` §Session Management): the id is a sealed token, so any shard serves
 //! any stateless request of any session and looks nothing up.
 
+mod levels;
+mod revocations;
+mod seal;
 mod token;
 
 use std::collections::HashMap;
-use std::sync::Mutex;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex};
 
 use arc_swap::ArcSwap;
 use mcp_crds::control::{Key, KeyRing, hex};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
+pub use levels::Levels;
+use revocations::Revocations;
+pub use revocations::{Full, MAX_PAGES, PAGE_BYTES, Page};
+pub use seal::{MAX_STATE_BYTES, Tagger};
 pub use token::{Claims, Incarnation, MAX_TOKEN_BYTES, SessionKey, TokenError};
 use token::{Derived, Sealer};
-
-use crate::limits::MAX_REVOKED;
 
 /// Derived keys of other incarnations kept at one time: twice the shards of the largest cluster.
 const MAX_DERIVED: usize = 1024;
@@ -24,8 +29,11 @@ const MAX_DERIVED: usize = 1024;
 pub struct Sessions {
     incarnation: Incarnation,
     next: AtomicU64,
-    keys: ArcSwap<Keys>,
-    revoked: Mutex<HashMap<SessionKey, u64>>,
+    keys: Arc<ArcSwap<Keys>>,
+    states: AtomicU64,
+    /// What sessions want to hear.
+    pub levels: Levels,
+    revoked: Mutex<Revocations>,
 }
 
 #[derive(Debug)]
@@ -56,7 +64,14 @@ impl Sessions {
     /// When the ring cannot be used.
     pub fn new(incarnation: Incarnation, ring: KeyRing) -> Result<Self, KeysError> {
         let keys = Keys::new(incarnation, ring)?;
-        Ok(Self { incarnation, next: AtomicU64::new(1), keys: ArcSwap::from_pointee(keys), revoked: Mutex::default() })
+        Ok(Self {
+            incarnation,
+            next: AtomicU64::new(1),
+            keys: Arc::new(ArcSwap::from_pointee(keys)),
+            states: AtomicU64::new(1),
+            levels: Levels::default(),
+            revoked: Mutex::default(),
+        })
     }
 
     /// The boot nonce.
@@ -130,24 +145,37 @@ impl Sessions {
         if now >= claims.expires {
             return Err(TokenError::Expired);
         }
-        if lock(&self.revoked).contains_key(&session) {
+        if self.has_ended(session) {
             return Err(TokenError::Ended);
         }
         Ok((session, claims))
     }
 
-    /// Ends a session on this shard. `false` when too many are remembered already.
-    #[must_use]
-    pub fn revoke(&self, session: SessionKey, expires: u64, now: u64) -> bool {
+    /// Whether a session was ended, as far as this shard knows.
+    pub fn has_ended(&self, session: SessionKey) -> bool {
+        lock(&self.revoked).contains(session)
+    }
+
+    /// Ends a session on this shard.
+    ///
+    /// # Errors
+    /// When too many are remembered already.
+    pub fn revoke(&self, session: SessionKey, expires: u64, now: u64) -> Result<(), Full> {
+        lock(&self.revoked).revoke(session, expires, now)
+    }
+
+    /// All sessions that were ended and have not expired.
+    pub fn ended(&self, now: u64) -> Vec<Page> {
+        lock(&self.revoked).pages(now)
+    }
+
+    /// Ends those that another shard knows of.
+    ///
+    /// # Errors
+    /// When too many are remembered already; those for which there was room have ended.
+    pub fn learn_ended(&self, pages: &[Page], now: u64) -> Result<(), Full> {
         let mut revoked = lock(&self.revoked);
-        if revoked.len() >= MAX_REVOKED {
-            revoked.retain(|_, expires| *expires > now);
-        }
-        let room = revoked.len() < MAX_REVOKED;
-        if room {
-            revoked.insert(session, expires);
-        }
-        room
+        pages.iter().fold(Ok(()), |all, page| all.and(revoked.merge(page, now)).and(all))
     }
 }
 
@@ -229,7 +257,7 @@ mod tests {
         let stranger = Sessions::new(random(), generated_ring()).unwrap();
         assert_eq!(stranger.open(&token, 1_500), Err(TokenError::UnknownKey));
         let (session, claims) = sessions.open(&token, 1_500).unwrap();
-        assert!(sessions.revoke(session, claims.expires, 1_500));
+        assert_eq!(sessions.revoke(session, claims.expires, 1_500), Ok(()));
         assert_eq!(sessions.open(&token, 1_500), Err(TokenError::Ended));
     }
 

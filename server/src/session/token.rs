@@ -68,7 +68,10 @@ pub enum TokenError {
 }
 
 /// A key of one incarnation.
-pub(super) struct Derived(LessSafeKey);
+pub(super) struct Derived(pub(super) LessSafeKey);
+
+/// What the keys of session ids are derived for.
+const PURPOSE: &[u8] = b"mcp-server session id v1";
 
 /// Seals the sessions of this incarnation.
 pub(super) struct Sealer {
@@ -96,10 +99,14 @@ impl hkdf::KeyType for Length {
 
 impl Derived {
     pub(super) fn new(secret: &[u8; 32], incarnation: Incarnation) -> Self {
+        Self::for_purpose(secret, incarnation, PURPOSE)
+    }
+
+    pub(super) fn for_purpose(secret: &[u8; 32], incarnation: Incarnation, purpose: &[u8]) -> Self {
         let mut key = [0; 32];
         hkdf::Salt::new(hkdf::HKDF_SHA256, &incarnation)
             .extract(secret)
-            .expand(&[b"mcp-server session id v1"], Length)
+            .expand(&[purpose], Length)
             .and_then(|okm| okm.fill(&mut key))
             .expect("32 bytes is a valid length for HKDF-SHA-256");
         let key = UnboundKey::new(&AES_256_GCM, &key).expect("32 bytes is the length of an AES-256 key");
@@ -186,15 +193,15 @@ impl Sealed {
     }
 }
 
-/// The number of a session is unique under the key of its incarnation, so it is the nonce.
-fn nonce(number: u64) -> Nonce {
+/// The number is unique under the key of its incarnation and purpose, so it is the nonce.
+pub(super) fn nonce(number: u64) -> Nonce {
     let mut nonce = [0; 12];
     nonce[4..].copy_from_slice(&number.to_be_bytes());
     Nonce::assume_unique_for_key(nonce)
 }
 
 /// A slice of known length as an array; shorter or longer slices are cut or filled with zeros.
-fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
+pub(super) fn array<const N: usize>(bytes: &[u8]) -> [u8; N] {
     let mut array = [0; N];
     for (to, from) in array.iter_mut().zip(bytes) {
         *to = *from;
