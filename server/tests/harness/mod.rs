@@ -17,6 +17,7 @@ use mcp_crds::control::{self, KeyRing, Signed};
 use mcp_crds::load::LoadReport;
 use mcp_crds::shard::{CONFIG_FILE, Drain, HASH_FILE, KEYS_FILE, Limits, Logging, ShardConfig, Transport};
 use mcp_server::config::{Config, Source};
+use mcp_server::library::Code;
 use mcp_server::server::Addresses;
 use mcp_server::session::generated_ring;
 use mcp_server::shard::Shard;
@@ -135,8 +136,24 @@ impl Running {
         Self::with_keys(Some(config), generated_ring(), Duration::from_millis(200)).await
     }
 
+    /// A shard that serves a configuration and a program.
+    pub async fn with_code(config: &ShardConfig, code: Code) -> Self {
+        let running = Self::bind(Some(config), generated_ring(), Duration::from_millis(200), code).await;
+        running.until("ready", Shard::is_ready).await;
+        running
+    }
+
     /// A shard with these keys; without a configuration it waits for one.
     pub async fn with_keys(config: Option<&ShardConfig>, ring: KeyRing, lag: Duration) -> Self {
+        let running = Self::bind(config, ring, lag, Code::default()).await;
+        if config.is_some() {
+            running.until("ready", Shard::is_ready).await;
+        }
+        running
+    }
+
+    /// A shard that may not be ready.
+    pub async fn bind(config: Option<&ShardConfig>, ring: KeyRing, lag: Duration, code: Code) -> Self {
         let folder = TempDir::new().unwrap();
         std::fs::write(folder.path().join(KEYS_FILE), serde_json::to_vec(&ring).unwrap()).unwrap();
         if let Some(config) = config {
@@ -156,18 +173,15 @@ impl Running {
             drain_window: None,
             drain_timeout: None,
             endpoint_lag: lag,
+            list_wait: Duration::ZERO,
             workers: 1,
             json_log: None,
         };
-        let server = Server::bind(settings, None, LogLevel::default()).await.unwrap();
+        let server = Server::bind_with(settings, None, LogLevel::default(), code).await.unwrap();
         let (addresses, shard) = (server.addresses().unwrap(), server.shard());
         let (ends, endings) = mpsc::channel(2);
         let ended = tokio::spawn(server.run(endings));
-        let running = Self { addresses, shard, folder, ring, ends, ended };
-        if config.is_some() {
-            running.until("ready", Shard::is_ready).await;
-        }
-        running
+        Self { addresses, shard, folder, ring, ends, ended }
     }
 
     /// Waits for a condition of the shard.
