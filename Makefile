@@ -78,6 +78,10 @@ e2e: ## Only the end-to-end tests, on the cluster; ONLY=name filters
 conformance: ## The official suite of MCP against our fixture: one shard, then three behind a proxy; ONLY=one or three
 	@tests/conformance/run $(ONLY)
 
+.PHONY: clients
+clients: ## fastmcp and the MCP Inspector against our fixture; ONLY="typescript python rust" the official SDKs, as make test does
+	@tests/clients/run $(or $(ONLY),fastmcp inspector)
+
 .PHONY: soak
 soak: ## An operator at rest for thirty minutes, on the cluster: it writes nothing; SECONDS_AT_REST=number
 	@MCP_TEST_REST_SECONDS=$(or $(SECONDS_AT_REST),1800) tests/run/e2e rest::an_operator_at_rest_writes_nothing
