@@ -16,7 +16,7 @@ use crate::part::Part;
 use crate::plan::{Netns, NodeName, POD_RANGE};
 use crate::process::Life;
 use crate::progress::say;
-use crate::run::{command, output};
+use crate::run::{command, ip, output};
 use crate::state::NodeRecord;
 use crate::wait::{self, Poll};
 use crate::{config, image, network};
@@ -113,7 +113,7 @@ pub(crate) fn start(cluster: &mut Cluster, name: NodeName) -> Result<()> {
     if Hierarchies::mounted()?.processes(&cgroup::of_parts(Netns::Node(name))).is_empty() {
         kill(name)?;
         drop_mount_namespace(name)?;
-        wait_without_pod_cables(name)?;
+        pull_pod_cables(name)?;
         make_mount_namespace(cluster, name)?;
         // A kubelet that finds the groups of dead containers tries each for seconds.
         let hierarchies = Hierarchies::mounted()?;
@@ -233,13 +233,18 @@ fn drop_mount_namespace(name: NodeName) -> Result<()> {
     }
 }
 
-/// The pods' network namespaces go with the mounts, but not at once: until their cables are gone, a new
-/// pod could get an address that still leads to an old one.
-fn wait_without_pod_cables(name: NodeName) -> Result<()> {
+/// Pulls what cables there are to pods of before: a new pod could get an address that still leads to an old one. Their
+/// network namespaces go with the mounts, but some much later, when the last socket in them has given up on its peer.
+fn pull_pod_cables(name: NodeName) -> Result<()> {
     let netns = Netns::Node(name).to_string();
     wait::until(&format!("no pod cables on {name}"), Duration::from_secs(20), || {
         let links = output(&mut command("ip", ["-n", &netns, "-br", "link"]))?;
-        let left = links.lines().any(|line| line.starts_with("veth"));
-        Ok(if left { Poll::Pending(links) } else { Poll::Ready(()) })
+        let left: Vec<_> =
+            links.lines().filter_map(|line| line.split(['@', ' ']).next()).filter(|link| link.starts_with("veth")).collect();
+        for cable in &left {
+            // It may go by itself at this moment.
+            let _ = ip(&format!("-n {netns} link delete {cable}"));
+        }
+        Ok(if left.is_empty() { Poll::Ready(()) } else { Poll::Pending(links) })
     })
 }
