@@ -26,7 +26,7 @@ async def claim(client: Client, what: str, body: Callable[[], Awaitable[None]]) 
         print(f"  fastmcp, {version}: {what}")
     except Exception:
         failed = True
-        print(f"  fastmcp, {version}: NOT {what}:\n{traceback.format_exc()}", file=sys.stderr)
+        print(f"  fastmcp, {version}: NOT {what}:\n{traceback.format_exc(limit=-1)}", file=sys.stderr)
 
 
 async def show(url: str, mode: str) -> None:

@@ -63,7 +63,7 @@ class Shown:
             print(f"  Python SDK, {self.client.protocol_version}: {what}")
         except Exception:
             failed = True
-            print(f"  Python SDK, {self.client.protocol_version}: NOT {what}:\n{traceback.format_exc()}", file=sys.stderr)
+            print(f"  Python SDK, {self.client.protocol_version}: NOT {what}:\n{traceback.format_exc(limit=-1)}", file=sys.stderr)
 
     async def tools(self) -> None:
         listed = await self.client.list_tools()

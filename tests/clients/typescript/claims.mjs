@@ -44,7 +44,7 @@ export async function show(name, era, connect) {
       const told = await body();
       console.log(`  ${name}, ${version}: ${what}${told ? `: ${told}` : ""}`);
     } catch (error) {
-      console.error(`  ${name}, ${version}: NOT ${what}: ${error.stack ?? error}`);
+      console.error(`  ${name}, ${version}: NOT ${what}: ${(error.stack ?? `${error}`).split("\n").slice(0, 5).join("\n")}`);
       process.exitCode = 1;
     }
   };
