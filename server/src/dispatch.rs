@@ -8,9 +8,10 @@ use crate::auth::Principal;
 use crate::backend::Asking;
 use crate::exchange::{Exchange, InputRequired};
 use crate::fault::Fault;
-use crate::handlers::{logging, prompts, resources, server, subscriptions, tools};
+use crate::handlers::{completion, logging, prompts, resources, server, subscriptions, tools};
 use crate::hub::Hub;
 use crate::jsonrpc::Params;
+use crate::mcp::completion::CompleteResult;
 use crate::mcp::lifecycle::{ClientCapabilities, DiscoverResult, ServerCapabilities};
 use crate::mcp::prompts::GetPromptResult;
 use crate::mcp::resources::ReadResourceResult;
@@ -49,13 +50,15 @@ pub enum Method {
     ListPrompts,
     /// `prompts/get`
     GetPrompt,
+    /// `completion/complete`
+    Complete,
     /// `subscriptions/listen`
     Listen,
 }
 
 impl Method {
     /// All of them.
-    pub const ALL: [Self; 14] = [
+    pub const ALL: [Self; 15] = [
         Self::Initialize,
         Self::Discover,
         Self::Ping,
@@ -69,6 +72,7 @@ impl Method {
         Self::Unsubscribe,
         Self::ListPrompts,
         Self::GetPrompt,
+        Self::Complete,
         Self::Listen,
     ];
 
@@ -93,6 +97,7 @@ impl Method {
             Self::Unsubscribe => "resources/unsubscribe",
             Self::ListPrompts => "prompts/list",
             Self::GetPrompt => "prompts/get",
+            Self::Complete => "completion/complete",
             Self::Listen => "subscriptions/listen",
         }
     }
@@ -111,6 +116,7 @@ impl Method {
             | Self::Subscribe
             | Self::Unsubscribe
             | Self::ListPrompts
+            | Self::Complete
             | Self::Listen => false,
         }
     }
@@ -126,7 +132,8 @@ impl Method {
             | Self::ListResourceTemplates
             | Self::ReadResource
             | Self::ListPrompts
-            | Self::GetPrompt => true,
+            | Self::GetPrompt
+            | Self::Complete => true,
         }
     }
 }
@@ -205,6 +212,8 @@ pub enum Outcome<'a> {
     Resource(ReadResourceResult),
     /// `prompts/get`
     Prompt(GetPromptResult),
+    /// `completion/complete`
+    Completion(CompleteResult),
     /// `subscriptions/listen`: hold a stream with this filter.
     Listen(Filter),
     /// The client is asked first, and comes back (2026-07-28 `basic/patterns/mrtr`).
@@ -225,7 +234,7 @@ impl Outcome<'_> {
     pub fn is_cacheable(&self) -> bool {
         match self {
             Self::Discover(_) | Self::Page { .. } | Self::Resource(_) => true,
-            Self::Done | Self::Tool(_) | Self::Prompt(_) | Self::Listen(_) | Self::InputRequired(_) => false,
+            Self::Done | Self::Tool(_) | Self::Prompt(_) | Self::Completion(_) | Self::Listen(_) | Self::InputRequired(_) => false,
         }
     }
 }
@@ -255,6 +264,7 @@ async fn handle<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
         Method::Unsubscribe => resources::unsubscribe(call),
         Method::ListPrompts => prompts::list(call),
         Method::GetPrompt => prompts::get(call).await,
+        Method::Complete => completion::complete(call),
         Method::Listen => subscriptions::listen(call),
         // Sessions are of the wire: the legacy adapter answers it before it comes here.
         Method::Initialize => Err(Fault::MethodNotFound),
@@ -275,6 +285,9 @@ mod tests {
             assert!(Method::parse(added, Era::Modern).is_some(), "{added}");
             assert_eq!(Method::parse(added, Era::Legacy), None, "{added}");
         }
-        assert_eq!(Method::parse("completion/complete", Era::Legacy), None);
+        for both in ["tools/call", "completion/complete"] {
+            assert_eq!(Method::parse(both, Era::Legacy), Method::parse(both, Era::Modern), "{both}");
+        }
+        assert_eq!(Method::parse("tasks/list", Era::Legacy), None);
     }
 }

@@ -7,9 +7,11 @@
 //! Nothing in a snapshot is looked up twice or locked: names are keys of maps, pages of lists are bytes ready to send. Two
 //! shards with the same hash serve the same bytes, cursors included.
 
+mod completion;
 mod page;
 mod prompt;
 mod resource;
+mod resource_template;
 mod schema;
 mod tool;
 
@@ -20,13 +22,16 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use mcp_crds::catalog::{CacheScope, CompiledBackend, CompiledCatalog, Implementation, ResourceDefinition};
+use mcp_crds::catalog::{CacheScope, CompiledBackend, CompiledCatalog, Implementation, ResourceDefinition, ResourceTemplateDefinition};
 use serde::Serialize;
 
+pub use self::completion::Values;
 use self::page::{List, Pages};
 pub use self::page::{Page, UnknownCursor};
 pub use self::prompt::{Prompt, PromptError};
 pub use self::resource::{ReadError, Resource};
+use self::resource_template::Templates;
+pub use self::resource_template::{Match, ResourceTemplate};
 pub use self::schema::{InvalidArguments, Violation};
 pub use self::tool::Tool;
 use crate::backend::{Clients, Credentials};
@@ -43,11 +48,13 @@ pub struct Snapshot {
     cache_scope: CacheScope,
     tools: HashMap<String, Arc<Tool>>,
     resources: HashMap<String, Arc<Resource>>,
+    templates: Templates,
     prompts: HashMap<String, Arc<Prompt>>,
     tool_pages: Pages,
     /// Where a tool has to look different before 2026-07-28.
     legacy_tool_pages: Option<Pages>,
     resource_pages: Pages,
+    template_pages: Pages,
     prompt_pages: Pages,
 }
 
@@ -91,10 +98,21 @@ impl Snapshot {
             |resource| Resource::build(resource, &means),
             &mut problems,
         );
+        let templates = entries(
+            "resource template",
+            &config.resource_templates,
+            |template| &template.definition.uri_template,
+            |template| ResourceTemplate::build(template, &means),
+            &mut problems,
+        );
         let mut prompts = entries("prompt", &config.prompts, |prompt| &prompt.name, Prompt::build, &mut problems);
         join("tool", &mut tools, &code.tools, |definition| &definition.name, &mut problems);
         join("resource", &mut resources, &code.resources, |definition| &definition.uri, &mut problems);
         join("prompt", &mut prompts, &code.prompts, |definition| &definition.name, &mut problems);
+        let templates = Templates::new(templates.into_values().collect()).unwrap_or_else(|problem| {
+            problems.push(problem);
+            Templates::default()
+        });
         let generation = code.generation(hash);
         let mut pages = |list, items| {
             Pages::build(list, &generation, items).unwrap_or_else(|error| {
@@ -118,6 +136,13 @@ impl Snapshot {
         let definitions = config.resources.iter().map(|resource| &resource.definition);
         let definitions = shown(definitions, &code.resources, |definition| &definition.uri);
         let resource_pages = pages(List::Resources, definitions.into_iter().map(resource).collect());
+        let template = |definition: &ResourceTemplateDefinition| match resources::ResourceTemplate::try_from(definition) {
+            Ok(shown) => json(&shown),
+            Err(error) => Err(format!("resource template {}: {error}", definition.uri_template)),
+        };
+        let mut definitions: Vec<_> = config.resource_templates.iter().map(|template| &template.definition).collect();
+        definitions.sort_by(|one, other| one.uri_template.cmp(&other.uri_template));
+        let template_pages = pages(List::ResourceTemplates, definitions.into_iter().map(template).collect());
         let definitions = shown(config.prompts.iter(), &code.prompts, |definition| &definition.name);
         let prompt_pages =
             pages(List::Prompts, definitions.into_iter().map(|prompt| json(&prompts::Prompt::from(prompt))).collect());
@@ -132,10 +157,12 @@ impl Snapshot {
             cache_scope: config.cache_scope,
             tools,
             resources,
+            templates,
             prompts,
             tool_pages,
             legacy_tool_pages,
             resource_pages,
+            template_pages,
             prompt_pages,
         })
     }
@@ -190,6 +217,14 @@ impl Snapshot {
         self.resource_pages.page(cursor)
     }
 
+    /// A page of `resources/templates/list`.
+    ///
+    /// # Errors
+    /// When the cursor is none of this generation's.
+    pub fn templates_page(&self, cursor: Option<&str>) -> Result<Page<'_>, UnknownCursor> {
+        self.template_pages.page(cursor)
+    }
+
     /// A page of `prompts/list`.
     ///
     /// # Errors
@@ -206,6 +241,17 @@ impl Snapshot {
     /// A resource by URI.
     pub fn resource(&self, uri: &str) -> Option<&Arc<Resource>> {
         self.resources.get(uri)
+    }
+
+    /// The resource template a URI was made of, and its values; the most literal one when there are several. A resource with
+    /// that URI comes first: ask for it before.
+    pub fn matching(&self, uri: &str) -> Option<Match<'_>> {
+        self.templates.matching(uri)
+    }
+
+    /// A resource template as it is written, or else the one a URI was made of.
+    pub fn template(&self, uri: &str) -> Option<&ResourceTemplate> {
+        self.templates.named(uri)
     }
 
     /// A prompt by name.

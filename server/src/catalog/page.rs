@@ -28,6 +28,7 @@ pub struct UnknownCursor;
 pub(super) enum List {
     Tools,
     Resources,
+    ResourceTemplates,
     Prompts,
 }
 
@@ -85,6 +86,7 @@ fn cursor(list: List, generation: &str, page: usize) -> String {
     let list = match list {
         List::Tools => 't',
         List::Resources => 'r',
+        List::ResourceTemplates => 'u',
         List::Prompts => 'p',
     };
     let generation: String = generation.chars().take(16).collect();

@@ -1,10 +1,11 @@
 //! A prompt: messages with arguments put in.
 
-use std::collections::BTreeSet;
+use std::collections::BTreeMap;
 
 use mcp_crds::catalog::{self as authored, Role};
 use serde_json::{Map, Value};
 
+use super::completion::Values;
 use crate::backend::Asking;
 use crate::backend::code::Handler;
 use crate::backend::template::BlockTemplate;
@@ -18,7 +19,8 @@ use crate::mcp::prompts::{GetPromptResult, PromptMessage};
 pub struct Prompt {
     description: Option<Text>,
     required: Vec<String>,
-    known: BTreeSet<String>,
+    /// With what they are completed with.
+    arguments: BTreeMap<String, Values>,
     messages: Messages,
 }
 
@@ -58,12 +60,21 @@ impl Prompt {
 
     fn with(prompt: &authored::Prompt, messages: Messages) -> Self {
         let required = prompt.arguments.iter().filter(|argument| argument.required);
+        let values = |argument: &authored::PromptArgument| {
+            let offered = argument.completion.as_ref().map(|completion| Values::new(&completion.values));
+            (argument.name.clone(), offered.unwrap_or_default())
+        };
         Self {
             description: prompt.description.as_deref().map(Text::from),
             required: required.map(|argument| argument.name.clone()).collect(),
-            known: prompt.arguments.iter().map(|argument| argument.name.clone()).collect(),
+            arguments: prompt.arguments.iter().map(values).collect(),
             messages,
         }
+    }
+
+    /// What an argument is completed with; none when there is no such argument.
+    pub fn completion(&self, argument: &str) -> Option<&Values> {
+        self.arguments.get(argument)
     }
 
     /// The messages with these arguments; absent ones are empty, unknown ones are ignored.
@@ -75,7 +86,7 @@ impl Prompt {
         if !missing.is_empty() {
             return Err(PromptError::Missing(missing));
         }
-        if let Some((name, _)) = arguments.iter().find(|(name, value)| self.known.contains(*name) && !value.is_string()) {
+        if let Some((name, _)) = arguments.iter().find(|(name, value)| self.arguments.contains_key(*name) && !value.is_string()) {
             return Err(PromptError::NotAString(name.clone()));
         }
         let messages = match &self.messages {

@@ -2,6 +2,8 @@
 
 use mcp_crds::catalog::{CompiledResource, Contents, ResourceDefinition};
 
+use serde_json::Map;
+
 use super::{Means, chain};
 use crate::backend::code::Handler;
 use crate::backend::http::HttpResource;
@@ -20,7 +22,7 @@ pub struct Resource {
 #[derive(Debug)]
 enum Source {
     Fixed(ResourceContents),
-    Http(Box<HttpResource>),
+    Http { uri: String, http: Box<HttpResource> },
     Code(Box<Coded>),
 }
 
@@ -59,8 +61,9 @@ impl Resource {
             Contents::Blob(blob) => fixed(Body::Blob(blob.as_str().into())),
             Contents::Http(http) => {
                 let backend = means.backend(http.backend.as_deref())?;
-                let read = HttpResource::new(http, backend, definition, means.credentials.clone(), means.clients);
-                Source::Http(Box::new(read.map_err(|error| chain(&error))?))
+                let media_type = definition.mime_type.clone();
+                let read = HttpResource::new(http, backend, media_type, means.credentials.clone(), means.clients);
+                Source::Http { uri: definition.uri.clone(), http: Box::new(read.map_err(|error| chain(&error))?) }
             }
         };
         Ok(Self { source })
@@ -82,7 +85,7 @@ impl Resource {
     pub async fn read(&self, asking: Asking<'_>) -> Result<ReadResourceResult, ReadError> {
         let contents = match &self.source {
             Source::Fixed(contents) => contents.clone(),
-            Source::Http(http) => http.read(asking.deadline).await.map_err(ReadError::from)?,
+            Source::Http { uri, http } => http.read(uri, &Map::new(), asking.deadline).await?,
             Source::Code(coded) => {
                 let context = Context::new(&coded.uri, Arguments::new(), asking, coded.handle.clone());
                 let read = coded.handler.run(context).await.map_err(Fault::from)?;
@@ -95,7 +98,9 @@ impl Resource {
 
 impl From<CallError> for ReadError {
     fn from(error: CallError) -> Self {
-        if error.is_not_found() { Self::NotFound } else { Self::Backend(error) }
+        // Values that make no URL name nothing the API could have.
+        let absent = error.is_not_found() || matches!(error, CallError::Arguments(_));
+        if absent { Self::NotFound } else { Self::Backend(error) }
     }
 }
 

@@ -85,6 +85,7 @@ pub(super) fn result(outcome: Outcome<'_>, era: Era) -> Result<Vec<u8>, Fault> {
         },
         Outcome::Resource(result) => encode(&result),
         Outcome::Prompt(result) => encode(&result),
+        Outcome::Completion(result) => encode(&result),
         // The modern adapter seals the state first; no legacy request ends like this.
         Outcome::InputRequired(_) => Err(Fault::Failed("the client cannot be asked here".to_owned())),
     }

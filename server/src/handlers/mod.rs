@@ -1,5 +1,6 @@
 //! One file for each family of methods. A handler reads its parameters, asks the catalog, and knows no wire.
 
+pub mod completion;
 pub mod logging;
 pub mod prompts;
 pub mod resources;

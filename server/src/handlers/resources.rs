@@ -1,7 +1,5 @@
 //! `resources/*` (2026-07-28 and 2025-11-25 `server/resources`).
 
-use serde_json::value::RawValue;
-
 use crate::catalog::ReadError;
 use crate::dispatch::{Call, Outcome};
 use crate::fault::Fault;
@@ -17,36 +15,35 @@ pub fn list<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
     Ok(Outcome::Page { list: "resources", items: page.items, next_cursor: page.next_cursor })
 }
 
-/// The resource templates: the catalog has none.
+/// A page of the resource templates.
 ///
 /// # Errors
-/// When there is a cursor: no page has a next one.
+/// When the cursor is unknown.
 pub fn templates<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
-    match super::cursor(call.params)? {
-        Some(_) => Err(super::unknown_cursor()),
-        None => Ok(Outcome::Page { list: "resourceTemplates", items: none(), next_cursor: None }),
-    }
+    let cursor = super::cursor(call.params)?;
+    let page = call.serving.snapshot.templates_page(cursor.as_deref()).map_err(|_| super::unknown_cursor())?;
+    Ok(Outcome::Page { list: "resourceTemplates", items: page.items, next_cursor: page.next_cursor })
 }
 
-/// `[]`
-fn none() -> &'static RawValue {
-    static NONE: std::sync::LazyLock<Box<RawValue>> =
-        std::sync::LazyLock::new(|| RawValue::from_string("[]".to_owned()).unwrap_or_default());
-    &NONE
-}
-
-/// The contents of a resource.
+/// The contents of a resource: the one with that URI, or else of the template it was made of.
 ///
 /// # Errors
 /// When there is none with that URI, or its backend fails.
 pub async fn read<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
     let uri = call.params.text("uri")?;
-    let resource =
-        call.serving.snapshot.resource(&uri).ok_or_else(|| Fault::ResourceNotFound { uri: uri.clone().into_owned() })?;
-    match resource.read(call.asking()).await {
+    let snapshot = &call.serving.snapshot;
+    let read = match snapshot.resource(&uri) {
+        Some(resource) => resource.read(call.asking()).await,
+        None => match snapshot.matching(&uri) {
+            Some(found) => found.read(&uri, call.asking()).await,
+            None => Err(ReadError::NotFound),
+        },
+    };
+    match read {
         Ok(result) => Ok(Outcome::Resource(result)),
+        Err(ReadError::NotFound) => Err(Fault::ResourceNotFound { uri: uri.into_owned() }),
         Err(ReadError::Fault(fault)) => Err(fault),
-        Err(error) => Err(Fault::Failed(error.to_string())),
+        Err(error @ ReadError::Backend(_)) => Err(Fault::Failed(error.to_string())),
     }
 }
 

@@ -47,12 +47,14 @@ pub struct ServerCapabilities {
     /// Prompts.
     pub prompts: ListCapability,
     /// Log messages of a running request.
-    pub logging: LoggingCapability,
+    pub logging: PlainCapability,
+    /// Values for arguments of prompts and variables of resource templates.
+    pub completions: PlainCapability,
 }
 
 /// There is nothing to say about it.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
-pub struct LoggingCapability {}
+pub struct PlainCapability {}
 
 /// A list whose changes are announced.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize)]
@@ -80,7 +82,8 @@ impl ServerCapabilities {
             tools: list,
             resources: ResourceCapability { subscribe, list_changed: true },
             prompts: list,
-            logging: LoggingCapability {},
+            logging: PlainCapability {},
+            completions: PlainCapability {},
         }
     }
 }

@@ -19,7 +19,7 @@ use std::time::Duration;
 
 use bytes::{Bytes, BytesMut};
 use http::header::CONTENT_TYPE;
-use mcp_crds::catalog::{CompiledBackend, CompiledHttp, ResourceDefinition};
+use mcp_crds::catalog::{CompiledBackend, CompiledHttp};
 use serde_json::{Map, Value};
 use tokio::time::{Instant, timeout_at};
 
@@ -46,11 +46,10 @@ pub struct HttpTool {
     structured: bool,
 }
 
-/// A resource whose contents come from a REST API.
+/// A resource, or all those of a template, whose contents come from a REST API.
 #[derive(Debug)]
 pub struct HttpResource {
     call: Call,
-    uri: String,
     media_type: Option<String>,
 }
 
@@ -104,23 +103,22 @@ impl HttpResource {
     pub fn new(
         http: &CompiledHttp,
         backend: Option<&CompiledBackend>,
-        definition: &ResourceDefinition,
+        media_type: Option<String>,
         credentials: Arc<Credentials>,
         clients: &Clients,
     ) -> Result<Self, InvalidRequest> {
-        let call = Call::new(http, backend, credentials, clients)?;
-        Ok(Self { call, uri: definition.uri.clone(), media_type: definition.mime_type.clone() })
+        Ok(Self { call: Call::new(http, backend, credentials, clients)?, media_type })
     }
 
-    /// Fetches the contents.
+    /// Fetches the contents of a URI; the values are those it was made of, if any.
     ///
     /// # Errors
     /// When the API, the way to it, or what it answered is not usable.
-    pub async fn read(&self, deadline: Instant) -> Result<ResourceContents, CallError> {
+    pub async fn read(&self, uri: &str, values: &Map<String, Value>, deadline: Instant) -> Result<ResourceContents, CallError> {
         let use_it = |received: &Received| {
-            self.call.shape.contents(&self.call.backend, received, &self.uri, self.media_type.as_deref(), self.call.max_size)
+            self.call.shape.contents(&self.call.backend, received, uri, self.media_type.as_deref(), self.call.max_size)
         };
-        self.call.run(&Map::new(), deadline, use_it).await
+        self.call.run(values, deadline, use_it).await
     }
 }
 

@@ -478,10 +478,10 @@ fn a_literal_forbidden_address_is_refused_when_the_catalog_is_loaded() {
 // === resources ===
 
 async fn read(api: &StandIn, more: &Value, media_type: Option<&str>) -> Result<Value, CallError> {
-    let definition = serde_json::from_value(json!({"uri": "docs://a", "name": "a", "mimeType": media_type})).unwrap();
-    let resource =
-        HttpResource::new(&http(&api.url("/"), more), None, &definition, Arc::new(Credentials::none()), &clients()).unwrap();
-    Ok(json!(resource.read(Instant::now() + Duration::from_secs(10)).await?))
+    let http = http(&api.url("/"), more);
+    let media_type = media_type.map(str::to_owned);
+    let resource = HttpResource::new(&http, None, media_type, Arc::new(Credentials::none()), &clients()).unwrap();
+    Ok(json!(resource.read("docs://a", &Map::new(), Instant::now() + Duration::from_secs(10)).await?))
 }
 
 #[tokio::test]
