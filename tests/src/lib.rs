@@ -9,6 +9,7 @@
 //! apply      YAML → server-side apply, with the API server's own validation
 //! cluster    an McpCluster under test: its status, its shards, its events
 //! reach      how a Service or a pod is reached from here
+//! relay      a port of localhost that leads to one of those
 //! mcp/       MCP clients of both eras, and streams that say how they ended
 //! endpoints  the endpoints of the client Service, watched without a gap
 //! traffic/   calls at a fixed rate and held streams: what was lost, counted on the client's side
@@ -37,6 +38,7 @@ pub mod operator;
 pub mod process;
 pub mod reach;
 pub mod record;
+pub mod relay;
 pub mod roles;
 pub mod run;
 pub mod table;
