@@ -345,7 +345,7 @@ pub(crate) async fn a_name_of_somebody_else_is_left_alone_until_it_is_free(names
 /// `manifests/adoption.yaml`, for whichever operator works here.
 async fn allow_adoption(namespace: &Namespace) -> Outcome {
     for mut document in documents(&std::fs::read_to_string(repository().join("manifests/adoption.yaml"))?)? {
-        if let Some(subjects) = document["subjects"].as_array_mut() {
+        if let Some(subjects) = document.get_mut("subjects").and_then(Value::as_array_mut) {
             subjects.push(json!({"kind": "ServiceAccount", "name": operator::NAME, "namespace": namespace.name()}));
         }
         namespace.apply(&document.to_string()).await?;
