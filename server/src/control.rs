@@ -104,7 +104,7 @@ pub fn report(shard: &Shard, staging: &Staging) -> LoadReport {
         seq: shard.next_report(),
         connections: load.connections(),
         streams: load.streams(),
-        in_flight: load.in_flight(),
+        in_flight: load.unfinished(),
         hard_cap: shard.hard_cap(),
         rejected_total: load.rejected_total(),
         retry_after_mean_ms: load.retry_after_mean_ms(),

@@ -2,13 +2,14 @@
 
 use mcp_crds::catalog::CacheScope;
 use serde_json::value::RawValue;
+use serde_json::{Map, Value};
 use tokio::time::Instant;
 
 use crate::auth::Principal;
 use crate::backend::Asking;
 use crate::exchange::{Exchange, InputRequired};
 use crate::fault::Fault;
-use crate::handlers::{completion, logging, prompts, resources, server, subscriptions, tools};
+use crate::handlers::{completion, logging, prompts, resources, server, subscriptions, tasks, tools};
 use crate::hub::Hub;
 use crate::jsonrpc::Params;
 use crate::mcp::completion::CompleteResult;
@@ -20,6 +21,7 @@ use crate::mcp::tools::CallToolResult;
 use crate::mcp::version::{Era, Version};
 use crate::serving::Serving;
 use crate::session::{Levels, SessionKey};
+use crate::tasks::Tasks;
 
 /// A method this server has.
 #[derive(Clone, Copy, Debug, PartialEq, Eq, Hash)]
@@ -54,11 +56,17 @@ pub enum Method {
     Complete,
     /// `subscriptions/listen`
     Listen,
+    /// `tasks/get`
+    GetTask,
+    /// `tasks/update`
+    UpdateTask,
+    /// `tasks/cancel`
+    CancelTask,
 }
 
 impl Method {
     /// All of them.
-    pub const ALL: [Self; 15] = [
+    pub const ALL: [Self; 18] = [
         Self::Initialize,
         Self::Discover,
         Self::Ping,
@@ -74,6 +82,9 @@ impl Method {
         Self::GetPrompt,
         Self::Complete,
         Self::Listen,
+        Self::GetTask,
+        Self::UpdateTask,
+        Self::CancelTask,
     ];
 
     /// The method of a name, if the era has it.
@@ -99,6 +110,9 @@ impl Method {
             Self::GetPrompt => "prompts/get",
             Self::Complete => "completion/complete",
             Self::Listen => "subscriptions/listen",
+            Self::GetTask => "tasks/get",
+            Self::UpdateTask => "tasks/update",
+            Self::CancelTask => "tasks/cancel",
         }
     }
 
@@ -117,14 +131,17 @@ impl Method {
             | Self::Unsubscribe
             | Self::ListPrompts
             | Self::Complete
-            | Self::Listen => false,
+            | Self::Listen
+            | Self::GetTask
+            | Self::UpdateTask
+            | Self::CancelTask => false,
         }
     }
 
     /// Whether an era has it (2026-07-28 `changelog`, 1 to 5).
     pub fn is_in(self, era: Era) -> bool {
         match self {
-            Self::Discover | Self::Listen => era == Era::Modern,
+            Self::Discover | Self::Listen | Self::GetTask | Self::UpdateTask | Self::CancelTask => era == Era::Modern,
             Self::Initialize | Self::Ping | Self::SetLevel | Self::Subscribe | Self::Unsubscribe => era == Era::Legacy,
             Self::ListTools
             | Self::CallTool
@@ -177,6 +194,8 @@ pub struct Call<'a> {
     pub hub: &'a Hub,
     /// What sessions want to hear.
     pub levels: &'a Levels,
+    /// Calls that go on after their answer.
+    pub tasks: &'a Tasks,
     /// What is said while it runs.
     pub exchange: &'a Exchange,
     /// When the answer is too late.
@@ -186,7 +205,7 @@ pub struct Call<'a> {
 impl Call<'_> {
     /// What a backend needs to know of it.
     pub fn asking(&self) -> Asking<'_> {
-        Asking { caller: self.caller, deadline: self.deadline }
+        Asking { caller: self.caller, deadline: self.deadline, exchange: self.exchange }
     }
 }
 
@@ -214,6 +233,10 @@ pub enum Outcome<'a> {
     Prompt(GetPromptResult),
     /// `completion/complete`
     Completion(CompleteResult),
+    /// `tools/call` that became a task: MCP `CreateTaskResult`.
+    TaskCreated(Map<String, Value>),
+    /// `tasks/get`: MCP `DetailedTask`.
+    Task(Map<String, Value>),
     /// `subscriptions/listen`: hold a stream with this filter.
     Listen(Filter),
     /// The client is asked first, and comes back (2026-07-28 `basic/patterns/mrtr`).
@@ -235,6 +258,7 @@ impl Outcome<'_> {
         match self {
             Self::Discover(_) | Self::Page { .. } | Self::Resource(_) => true,
             Self::Done | Self::Tool(_) | Self::Prompt(_) | Self::Completion(_) | Self::Listen(_) | Self::InputRequired(_) => false,
+            Self::TaskCreated(_) | Self::Task(_) => false,
         }
     }
 }
@@ -266,6 +290,9 @@ async fn handle<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
         Method::GetPrompt => prompts::get(call).await,
         Method::Complete => completion::complete(call),
         Method::Listen => subscriptions::listen(call),
+        Method::GetTask => tasks::get(call).await,
+        Method::UpdateTask => tasks::update(call),
+        Method::CancelTask => tasks::cancel(call),
         // Sessions are of the wire: the legacy adapter answers it before it comes here.
         Method::Initialize => Err(Fault::MethodNotFound),
     }

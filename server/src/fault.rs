@@ -53,6 +53,8 @@ pub enum Refused {
     InFlight,
     /// The budget of bytes of bodies.
     BodyBytes,
+    /// As many tasks as a shard keeps.
+    Tasks,
     /// The memory guard refuses new streams and sessions.
     Memory,
     /// The shard drains.
@@ -65,11 +67,12 @@ pub enum Refused {
 
 impl Refused {
     /// Every reason, for metrics.
-    pub const ALL: [Self; 8] = [
+    pub const ALL: [Self; 9] = [
         Self::Connections,
         Self::Streams,
         Self::InFlight,
         Self::BodyBytes,
+        Self::Tasks,
         Self::Memory,
         Self::Draining,
         Self::NotReady,
@@ -83,6 +86,7 @@ impl Refused {
             Self::Streams => "streams",
             Self::InFlight => "in_flight",
             Self::BodyBytes => "body_bytes",
+            Self::Tasks => "tasks",
             Self::Memory => "memory",
             Self::Draining => "draining",
             Self::NotReady => "not_ready",
@@ -98,6 +102,7 @@ impl std::fmt::Display for Refused {
             Self::Streams => "this shard holds all the streams it may",
             Self::InFlight => "this shard answers all the requests it may",
             Self::BodyBytes => "this shard reads all the request bytes it may",
+            Self::Tasks => "this shard keeps all the tasks it may",
             Self::Memory => "this shard is short of memory",
             Self::Draining => "this shard is draining",
             Self::NotReady => "this shard is not ready yet",

@@ -52,6 +52,7 @@ pub mod session;
 pub mod shard;
 pub mod sse;
 pub mod staging;
+pub mod tasks;
 pub mod telemetry;
 pub mod watch;
 

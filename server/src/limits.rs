@@ -35,6 +35,16 @@ pub const MAX_MUTABLE_SESSIONS: usize = 16_384;
 pub const MAX_ORPHANS: u64 = 256;
 /// A held stream that has not taken its backlog for this many keep-alive periods is ended.
 pub const STALLED_PERIODS: u8 = 4;
+/// Tasks kept on a shard, running or not: each may hold a handler.
+pub const MAX_TASKS: usize = 1024;
+/// Bytes of the result of a task, or of what it asks.
+pub const MAX_TASK_RESULT: usize = 256 << 10;
+/// Bytes of all of them.
+pub const MAX_TASK_BYTES: usize = 32 << 20;
+/// The longest a task is kept.
+pub const MAX_TASK_TTL: Duration = Duration::from_hours(24);
+/// Bytes of a task's state that go over streams; a client polls for a larger one.
+pub const MAX_TASK_NOTIFICATION: usize = 32 << 10;
 
 /// Limits of one shard, ready to compare with.
 #[derive(Clone, Debug, PartialEq, Eq)]

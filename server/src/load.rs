@@ -12,6 +12,7 @@ pub struct Load {
     streams: AtomicU64,
     in_flight: AtomicU64,
     orphans: AtomicU64,
+    tasks: AtomicU64,
     body_bytes: AtomicU64,
     shed: AtomicU64,
     unsaid: AtomicU64,
@@ -34,6 +35,10 @@ pub struct InFlight(Arc<Load>);
 /// A request whose client went away, until dropped.
 #[derive(Debug)]
 pub struct Orphan(Arc<Load>);
+
+/// A task that runs, until dropped.
+#[derive(Debug)]
+pub struct RunningTask(Arc<Load>);
 
 /// Bytes of bodies reserved, until dropped.
 #[derive(Debug)]
@@ -61,6 +66,12 @@ impl Load {
     /// Counts a request whose client went away, unless `cap` run on already.
     pub fn orphan(self: &Arc<Self>, cap: u64) -> Option<Orphan> {
         take(&self.orphans, 1, cap).then(|| Orphan(Arc::clone(self)))
+    }
+
+    /// Counts a task that runs.
+    pub fn task(self: &Arc<Self>) -> RunningTask {
+        self.tasks.fetch_add(1, Relaxed);
+        RunningTask(Arc::clone(self))
     }
 
     /// Reserves nothing yet; [`BodyBytes::grow`] does.
@@ -106,6 +117,16 @@ impl Load {
     /// Requests being answered.
     pub fn in_flight(&self) -> u64 {
         self.in_flight.load(Relaxed)
+    }
+
+    /// Tasks that run.
+    pub fn tasks(&self) -> u64 {
+        self.tasks.load(Relaxed)
+    }
+
+    /// What a drain waits for: requests being answered and tasks that run.
+    pub fn unfinished(&self) -> u64 {
+        self.in_flight().saturating_add(self.tasks())
     }
 
     /// Requests whose client went away.
@@ -182,6 +203,12 @@ impl Drop for InFlight {
 impl Drop for Orphan {
     fn drop(&mut self) {
         self.0.orphans.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Drop for RunningTask {
+    fn drop(&mut self) {
+        self.0.tasks.fetch_sub(1, Relaxed);
     }
 }
 

@@ -35,6 +35,9 @@ struct Gauges {
     stream_backlog: Gauge,
     in_flight: Gauge,
     orphans: Gauge,
+    tasks: Gauge,
+    tasks_kept: Gauge,
+    task_bytes: Gauge,
     body_bytes: Gauge,
     hard_cap: Gauge,
     draining: Gauge,
@@ -94,6 +97,9 @@ impl Metrics {
         registry.register("mcp_asks_refused", "Questions never asked, because too many wait", gauges.asks_refused.clone());
         let unsaid = "Progress and log notifications never sent: too many, too large, or a newer one stood for them";
         registry.register("mcp_notifications_dropped", unsaid, gauges.unsaid.clone());
+        registry.register("mcp_tasks_running", "Tasks that run", gauges.tasks.clone());
+        registry.register("mcp_tasks_kept", "Tasks that run or whose result is kept", gauges.tasks_kept.clone());
+        registry.register("mcp_task_bytes", "Bytes of what tasks resulted in, or ask", gauges.task_bytes.clone());
         registry.register("mcp_requests_orphaned", "Legacy requests that run on without their client", gauges.orphans.clone());
         registry.register("mcp_request_body_bytes", "Bytes of bodies reserved", gauges.body_bytes.clone());
         registry.register("mcp_connections_hard_cap", "Connections this shard can hold", gauges.hard_cap.clone());
@@ -129,6 +135,10 @@ impl Metrics {
         gauge(&gauges.stream_backlog, shard.hub.counts().queued_bytes as u64);
         gauge(&gauges.in_flight, load.in_flight());
         gauge(&gauges.orphans, load.orphans());
+        let (kept, bytes) = shard.tasks.kept();
+        gauge(&gauges.tasks, load.tasks());
+        gauge(&gauges.tasks_kept, kept as u64);
+        gauge(&gauges.task_bytes, bytes as u64);
         gauge(&gauges.body_bytes, load.body_bytes());
         gauge(&gauges.hard_cap, shard.hard_cap());
         gauge(&gauges.draining, u64::from(shard.drain.is_draining()));

@@ -144,6 +144,7 @@ impl Server {
             log,
         }));
         shard.code.handle.attach(&shard);
+        shard.tasks.attach(&shard);
         let (staging, clients) = (Arc::new(Staging::default()), Arc::new(clients));
         if let Some(reading) = group.as_ref().and_then(|group| group.read().ok()) {
             let limit = reading.limit.unwrap_or(0);
@@ -261,7 +262,7 @@ async fn wait_for_the_end(config: &Config, shard: &Shard, mut endings: mpsc::Rec
             },
             () = sleep(LOOK), if is_ending => {
                 if let Some(draining) = shard.drain.phase().draining()
-                    && draining.is_over(Instant::now(), shard.drain.lag(), shard.load.streams(), shard.load.in_flight())
+                    && draining.is_over(Instant::now(), shard.drain.lag(), shard.load.streams(), shard.load.unfinished())
                 {
                     return;
                 }

@@ -24,6 +24,7 @@ use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::serving::{Environment, Serving};
 use crate::session::{Full, Page, SessionKey, Sessions};
+use crate::tasks::{Alone, Tasks};
 use crate::telemetry::LogLevel;
 
 /// One shard.
@@ -40,6 +41,8 @@ pub struct Shard {
     pub asks: Arc<Asks>,
     /// Legacy requests that run.
     pub calls: Arc<Calls>,
+    /// Calls that go on after their answer.
+    pub tasks: Arc<Tasks>,
     /// Whether it ends.
     pub drain: Drain,
     /// Its memory.
@@ -93,9 +96,12 @@ impl Shard {
     /// A shard that serves nothing yet.
     pub fn new(parts: Parts) -> Self {
         let seed = parts.sessions.incarnation();
+        let load: Arc<Load> = Arc::default();
+        let tasks = Tasks::new(seed, parts.sessions.tagger(), Arc::clone(&load), Box::new(Alone));
         Self {
             serving: ArcSwapOption::empty(),
-            load: Arc::default(),
+            load,
+            tasks: Arc::new(tasks),
             hub: Hub::default(),
             drain: Drain::new(parts.lag),
             guard: Guard::default(),
@@ -151,6 +157,11 @@ impl Shard {
         if !self.standalone {
             self.peers.publish(event.clone());
         }
+    }
+
+    /// Whether calls may become tasks: only handlers of a program can.
+    pub fn offers_tasks(&self) -> bool {
+        !self.code.tools.is_empty()
     }
 
     /// Ends a session here: it opens no more, and its streams end.

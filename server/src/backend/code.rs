@@ -2,23 +2,26 @@
 
 use std::any::Any;
 use std::fmt;
-use std::future::Future;
+use std::future::{Future, ready};
 use std::panic::AssertUnwindSafe;
 use std::pin::Pin;
 use std::sync::Arc;
+use std::time::Duration;
 
 use futures::FutureExt as _;
 use tracing::error;
 
-use super::Asking;
+use super::promise::Promise;
+use super::{Answered, Asking};
 use crate::fault::Fault;
 use crate::library::{Arguments, Context, Failure, Handle};
+use crate::mcp::lifecycle::ClientCapabilities;
 use crate::mcp::tools::CallToolResult;
 
-type Answered<T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send>>;
+type Answering<T> = Pin<Box<dyn Future<Output = Result<T, Failure>> + Send>>;
 
 /// What an author wrote, whatever its type.
-pub(crate) struct Handler<T>(Arc<dyn Fn(Context) -> Answered<T> + Send + Sync>);
+pub(crate) struct Handler<T>(Arc<dyn Fn(Context) -> Answering<T> + Send + Sync>);
 
 impl<T> Handler<T> {
     pub(crate) fn new<F, Fut>(handler: F) -> Self
@@ -53,19 +56,62 @@ pub struct CodeTool {
     pub(crate) name: String,
     pub(crate) handler: Handler<CallToolResult>,
     pub(crate) handle: Handle,
+    pub(crate) task: TaskRule,
+}
+
+/// When a call of a tool becomes a task, where the client can follow one.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(crate) struct TaskRule {
+    /// Before the handler begins; else when it says so.
+    pub at_once: bool,
+    /// Clients that cannot follow one are refused: `-32021`.
+    pub required: bool,
+    /// How long it is kept.
+    pub ttl: Duration,
 }
 
 impl CodeTool {
-    /// Answers one call.
+    /// Answers one call. A result that breaks the promise never leaves, also when it comes later.
     ///
     /// # Errors
     /// What the handler says instead of a result.
-    pub(super) async fn call(&self, arguments: Arguments, asking: Asking<'_>) -> Result<CallToolResult, Fault> {
-        match self.handler.run(Context::new(&self.name, arguments, asking, self.handle.clone())).await {
-            Ok(result) => Ok(result),
-            Err(Failure::Told(text)) => Ok(CallToolResult::error(text)),
-            Err(Failure::Fault(fault)) => Err(fault),
+    ///
+    /// # Cancel safety
+    /// Dropping the future drops the handler, unless it has become a task.
+    pub(super) async fn call(&self, arguments: Arguments, asking: Asking<'_>, promise: Arc<Promise>) -> Result<Answered, Fault> {
+        if self.task.required {
+            asking.exchange.require(ClientCapabilities(ClientCapabilities::TASKS))?;
         }
+        let (context, mut became) = Context::of_tool(&self.name, arguments, asking, self.handle.clone(), self.task.ttl);
+        if self.task.at_once {
+            context.become_task("").await.map_err(Fault::from)?;
+        }
+        let handler = self.handler.clone();
+        let mut running: Pin<Box<dyn Future<Output = Result<CallToolResult, Fault>> + Send>> = Box::pin(async move {
+            match handler.run(context).await {
+                Ok(result) => Ok(promise.keep(result)),
+                Err(Failure::Told(text)) => Ok(CallToolResult::error(text)),
+                Err(Failure::Fault(fault)) => Err(fault),
+            }
+        });
+        let task = match became.try_recv() {
+            Ok(task) => task,
+            Err(_) => tokio::select! {
+                biased;
+                done = &mut running => match became.try_recv() {
+                    // It ended in the same breath.
+                    Ok(task) => {
+                        running = Box::pin(ready(done));
+                        task
+                    }
+                    Err(_) => return done.map(Answered::Result),
+                },
+                Ok(task) = &mut became => task,
+            },
+        };
+        let seed = task.seed();
+        task.run(running);
+        Ok(Answered::Task(seed))
     }
 }
 

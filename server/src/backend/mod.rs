@@ -18,16 +18,21 @@ pub mod fixed;
 mod gate;
 pub mod http;
 pub mod metrics;
+pub(crate) mod promise;
 pub mod template;
 
 pub use client::{Clients, InvalidRoots};
 pub use credentials::Credentials;
 pub use error::{CallError, ErrorKind};
 
+use std::sync::Arc;
+
 use serde_json::{Map, Value};
 use tokio::time::Instant;
 
+use self::promise::Promise;
 use crate::dispatch::Caller;
+use crate::exchange::Exchange;
 use crate::fault::Fault;
 use crate::mcp::tools::CallToolResult;
 
@@ -51,25 +56,36 @@ pub struct Asking<'a> {
     pub caller: &'a Caller,
     /// Until when.
     pub deadline: Instant,
+    /// What is said meanwhile.
+    pub exchange: &'a Exchange,
+}
+
+/// What a tool answers.
+#[derive(Debug)]
+pub enum Answered {
+    /// Its result.
+    Result(CallToolResult),
+    /// MCP `CreateTaskResult`: it goes on by itself.
+    Task(Map<String, Value>),
 }
 
 impl Backend {
-    /// Answers one call, at the latest at the deadline.
+    /// Answers one call, at the latest at the deadline. A result that breaks the promise never leaves.
     ///
     /// # Errors
     /// What a handler of the program says instead of a result. A REST API that failed is a result that says so.
     ///
     /// # Cancel safety
     /// Dropping the future ends the call; what the REST API or the handler has done by then stays done.
-    pub async fn call(&self, arguments: Map<String, Value>, asking: Asking<'_>) -> Result<CallToolResult, Fault> {
+    pub(crate) async fn call(&self, arguments: Map<String, Value>, asking: Asking<'_>, promise: &Arc<Promise>) -> Result<Answered, Fault> {
         match self {
-            Self::Fixed(result) => Ok(result.clone()),
-            Self::Template(template) => Ok(template.expand(&arguments)),
+            Self::Fixed(result) => Ok(Answered::Result(promise.keep(result.clone()))),
+            Self::Template(template) => Ok(Answered::Result(promise.keep(template.expand(&arguments)))),
             Self::Http(call) => {
                 let result = call.call(&arguments, asking.deadline).await;
-                Ok(result.unwrap_or_else(|error| CallToolResult::error(error.to_string())))
+                Ok(Answered::Result(result.map_or_else(|error| CallToolResult::error(error.to_string()), |result| promise.keep(result))))
             }
-            Self::Code(tool) => tool.call(arguments, asking).await,
+            Self::Code(tool) => tool.call(arguments, asking, Arc::clone(promise)).await,
         }
     }
 }

@@ -4,8 +4,9 @@ use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use super::*;
-use crate::backend::Asking;
+use crate::backend::{Answered, Asking};
 use crate::dispatch::Caller;
+use crate::exchange::Exchange;
 
 fn compiled(parts: &Value) -> CompiledCatalog {
     let mut catalog = json!({
@@ -42,10 +43,20 @@ fn tool(name: &str, schema: &Value, answer: &Value) -> Value {
     json!({"definition": {"name": name, "inputSchema": {"type": "object"}, "outputSchema": schema}, "answer": answer})
 }
 
+fn nobody() -> (Caller, Exchange) {
+    let caller = Caller::test();
+    let exchange = Exchange::silent(caller.version, caller.capabilities);
+    (caller, exchange)
+}
+
 async fn call(snapshot: &Snapshot, name: &str, arguments: Value) -> Value {
     let deadline = Instant::now() + Duration::from_secs(5);
     let arguments = arguments.as_object().cloned().unwrap();
-    json!(snapshot.tool(name).unwrap().call(arguments, Asking { deadline, caller: &Caller::test() }).await.unwrap())
+    let (caller, exchange) = nobody();
+    match snapshot.tool(name).unwrap().call(arguments, Asking { deadline, caller: &caller, exchange: &exchange }).await.unwrap() {
+        Answered::Result(result) => json!(result),
+        Answered::Task(task) => panic!("{task:?}"),
+    }
 }
 
 fn items(page: Page<'_>) -> Value {
@@ -178,7 +189,8 @@ async fn static_resources_are_read() {
         {"definition": {"uri": "docs://b", "name": "b"}, "contents": {"blob": "AAE="}},
     ]}))
     .unwrap();
-    let asking = Asking { deadline: Instant::now(), caller: &Caller::test() };
+    let (caller, exchange) = nobody();
+    let asking = Asking { deadline: Instant::now(), caller: &caller, exchange: &exchange };
     let text = snapshot.resource("docs://a").unwrap().read(asking).await.unwrap();
     assert_eq!(json!(text), json!({"contents": [{"uri": "docs://a", "mimeType": "text/markdown", "text": "# A {x}"}]}));
     let blob = snapshot.resource("docs://b").unwrap().read(asking).await.unwrap();
@@ -198,8 +210,8 @@ async fn prompts_want_their_required_arguments_as_strings() {
         ],
     }]}))
     .unwrap();
-    let caller = Caller::test();
-    let asking = Asking { deadline: Instant::now(), caller: &caller };
+    let (caller, exchange) = nobody();
+    let asking = Asking { deadline: Instant::now(), caller: &caller, exchange: &exchange };
     let get = |arguments: Value| snapshot.prompt("triage").unwrap().get(arguments.as_object().unwrap().clone(), asking);
     assert_eq!(
         json!(get(json!({"ticket": "T/1", "other": 7})).await.unwrap()),

@@ -1,15 +1,18 @@
 //! A tool: its schemas and what answers it.
 
+use std::sync::Arc;
+
 use jsonschema::Validator;
 use mcp_crds::catalog::{Answer, CompiledTool, ToolDefinition, schema as json_schema};
 use serde_json::{Map, Value};
 
 use super::schema::{self, InvalidArguments};
 use super::{Means, chain};
-use crate::backend::code::{CodeTool, Handler};
+use crate::backend::code::{CodeTool, Handler, TaskRule};
 use crate::backend::http::HttpTool;
+use crate::backend::promise::Promise;
 use crate::backend::template::Template;
-use crate::backend::{Asking, Backend, fixed};
+use crate::backend::{Answered, Asking, Backend, fixed};
 use crate::fault::Fault;
 use crate::library::Handle;
 use crate::mcp::tools::CallToolResult;
@@ -17,38 +20,42 @@ use crate::mcp::tools::CallToolResult;
 /// A tool, ready to be called.
 #[derive(Debug)]
 pub struct Tool {
-    name: String,
     input: Validator,
-    output: Option<Validator>,
+    promise: Arc<Promise>,
     backend: Backend,
 }
 
 impl Tool {
     pub(super) fn build(tool: &CompiledTool, means: &Means<'_>) -> Result<Self, String> {
         let definition = &tool.definition;
-        let (input, output) = validators(definition)?;
+        let (input, promise) = validators(definition)?;
         let backend = match &tool.answer {
             Answer::Static(answer) => Backend::Fixed(fixed::result(answer).map_err(|error| error.to_string())?),
             Answer::Template(answer) => Backend::Template(Template::new(answer).map_err(|error| error.to_string())?),
             Answer::Http(http) => {
                 let backend = means.backend(http.backend.as_deref())?;
-                let call = HttpTool::new(http, backend, output.is_some(), means.credentials.clone(), means.clients);
+                let call = HttpTool::new(http, backend, promise.schema.is_some(), means.credentials.clone(), means.clients);
                 Backend::Http(Box::new(call.map_err(|error| chain(&error))?))
             }
         };
         if let Backend::Fixed(result) = &backend
-            && let Err(why) = keeps_promise(output.as_ref(), result)
+            && let Err(why) = promise.is_kept(result)
         {
             return Err(format!("its static answer breaks its output schema: {why}"));
         }
-        Ok(Self { name: definition.name.clone(), input, output, backend })
+        Ok(Self { input, promise, backend })
     }
 
     /// A tool of the program.
-    pub(crate) fn of_code(definition: &ToolDefinition, handler: Handler<CallToolResult>, handle: Handle) -> Result<Self, String> {
-        let (input, output) = validators(definition).map_err(|error| format!("{}: {error}", definition.name))?;
-        let backend = Backend::Code(Box::new(CodeTool { name: definition.name.clone(), handler, handle }));
-        Ok(Self { name: definition.name.clone(), input, output, backend })
+    pub(crate) fn of_code(
+        definition: &ToolDefinition,
+        handler: Handler<CallToolResult>,
+        handle: Handle,
+        task: TaskRule,
+    ) -> Result<Self, String> {
+        let (input, promise) = validators(definition).map_err(|error| format!("{}: {error}", definition.name))?;
+        let backend = Backend::Code(Box::new(CodeTool { name: definition.name.clone(), handler, handle, task }));
+        Ok(Self { input, promise, backend })
     }
 
     /// Checks arguments against the input schema; absent ones are `{}`.
@@ -69,38 +76,15 @@ impl Tool {
     ///
     /// # Cancel safety
     /// Dropping the future ends the call; what a REST API has done by then stays done.
-    pub async fn call(&self, arguments: Map<String, Value>, asking: Asking<'_>) -> Result<CallToolResult, Fault> {
-        let result = self.backend.call(arguments, asking).await?;
-        Ok(match keeps_promise(self.output.as_ref(), &result) {
-            Ok(()) => result,
-            Err(why) => {
-                tracing::warn!(tool = %self.name, %why, "a result breaks its output schema");
-                CallToolResult::error(format!(
-                    "{} gave a result that breaks its own output schema ({why}), so it is withheld",
-                    self.name
-                ))
-            }
-        })
+    pub async fn call(&self, arguments: Map<String, Value>, asking: Asking<'_>) -> Result<Answered, Fault> {
+        self.backend.call(arguments, asking, &self.promise).await
     }
 }
 
 /// The schemas of a tool, compiled.
-fn validators(definition: &ToolDefinition) -> Result<(Validator, Option<Validator>), String> {
+fn validators(definition: &ToolDefinition) -> Result<(Validator, Arc<Promise>), String> {
     let input = json_schema::compile(&definition.input_schema).map_err(|error| format!("inputSchema {error}"))?;
     let output = definition.output_schema.as_ref().map(json_schema::compile).transpose();
-    Ok((input, output.map_err(|error| format!("outputSchema {error}"))?))
-}
-
-/// MCP, Output Schema: a result that is no error has structured content that matches.
-fn keeps_promise(schema: Option<&Validator>, result: &CallToolResult) -> Result<(), String> {
-    match (schema, &result.structured_content) {
-        (None, _) => Ok(()),
-        (Some(_), _) if result.is_error => Ok(()),
-        (Some(_), None) => Err("it has no structured content".to_owned()),
-        (Some(schema), Some(content)) => match schema.validate(content) {
-            Ok(()) => Ok(()),
-            // Where, and which rule; not the value, which is the backend's.
-            Err(error) => Err(format!("{} at {:?}", error.kind().keyword(), error.instance_path().as_str())),
-        },
-    }
+    let schema = output.map_err(|error| format!("outputSchema {error}"))?;
+    Ok((input, Arc::new(Promise { tool: definition.name.clone(), schema })))
 }

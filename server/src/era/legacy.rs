@@ -222,6 +222,7 @@ async fn answer_request(
         capabilities: ServerCapabilities::new(shard.standalone),
         hub: &shard.hub,
         levels: &shard.sessions.levels,
+        tasks: &shard.tasks,
         exchange: &exchange,
         deadline: Instant::now() + serving.limits.request_time,
     };

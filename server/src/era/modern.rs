@@ -95,9 +95,10 @@ async fn answer_request(
         params,
         caller: &caller,
         serving,
-        capabilities: ServerCapabilities::new(true),
+        capabilities: ServerCapabilities::new(true).with_tasks(shard.offers_tasks()),
         hub: &shard.hub,
         levels: &shard.sessions.levels,
+        tasks: &shard.tasks,
         exchange: &exchange,
         deadline: Instant::now() + serving.limits.request_time,
     };
@@ -124,8 +125,9 @@ async fn answer_request(
         }
         Ok(outcome) => {
             let cacheable = outcome.is_cacheable();
+            let kind = if matches!(outcome, Outcome::TaskCreated(_)) { "task" } else { "complete" };
             let result = wire::result(outcome, Era::Modern).map_err(|fault| refusal(&fault))?;
-            let result = of_type("complete", &result, cacheable.then_some(serving), &serving.server_info);
+            let result = of_type(kind, &result, cacheable.then_some(serving), &serving.server_info);
             Ok(Reply::json(200, jsonrpc::success(request.id, &result)))
         }
         Err(Fault::OverCapacity(why)) => Ok(shard.refuse(why)),
@@ -201,6 +203,7 @@ fn matches_headers(headers: &HeaderMap, serving: &Serving, request: &Request<'_>
     let named = match &*request.method {
         "tools/call" | "prompts/get" => request.params.text("name"),
         "resources/read" => request.params.text("uri"),
+        "tasks/get" | "tasks/update" | "tasks/cancel" => request.params.text("taskId"),
         _ => return Ok(()),
     };
     // Without the member the request is malformed, which the handler says.

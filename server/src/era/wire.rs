@@ -83,6 +83,7 @@ pub(super) fn result(outcome: Outcome<'_>, era: Era) -> Result<Vec<u8>, Fault> {
             Era::Modern => encode(&result),
             Era::Legacy => encode(&result.into_legacy()),
         },
+        Outcome::TaskCreated(task) | Outcome::Task(task) => encode(&task),
         Outcome::Resource(result) => encode(&result),
         Outcome::Prompt(result) => encode(&result),
         Outcome::Completion(result) => encode(&result),

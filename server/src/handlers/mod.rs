@@ -6,6 +6,7 @@ pub mod prompts;
 pub mod resources;
 pub mod server;
 pub mod subscriptions;
+pub mod tasks;
 pub mod tools;
 
 use std::borrow::Cow;

@@ -2,6 +2,7 @@
 
 use serde_json::{Map, Value};
 
+use crate::backend::Answered;
 use crate::dispatch::{Call, Outcome};
 use crate::fault::Fault;
 use crate::mcp::tools::CallToolResult;
@@ -36,5 +37,8 @@ pub async fn call<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
         return Ok(Outcome::Tool(CallToolResult::error(invalid.to_string())));
     }
     let Value::Object(arguments) = arguments else { return Err(Fault::MethodNotFound) };
-    tool.call(arguments, call.asking()).await.map(Outcome::Tool)
+    Ok(match tool.call(arguments, call.asking()).await? {
+        Answered::Result(result) => Outcome::Tool(result),
+        Answered::Task(task) => Outcome::TaskCreated(task),
+    })
 }

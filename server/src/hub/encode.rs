@@ -51,6 +51,12 @@ impl Kind {
                 let comma = if meta.is_empty() { "" } else { "," };
                 notification(event.method(), &[&meta, comma, "\"uri\":", &quoted(uri)])
             }
+            Event::TaskChanged { task, .. } => {
+                let comma = if meta.is_empty() { "" } else { "," };
+                // The members of the object.
+                let members = task.get(1..task.len().saturating_sub(1)).unwrap_or_default();
+                notification(event.method(), &[&meta, comma, members])
+            }
             Event::ToolsChanged | Event::PromptsChanged | Event::ResourcesChanged => notification(event.method(), &[&meta]),
         }
     }
@@ -79,6 +85,7 @@ impl Kind {
             Waiting::Opened => 0,
             Waiting::KeepAlive => sse::KEEP_ALIVE.len(),
             Waiting::Event(Event::ResourceUpdated(uri)) => 192 + id + uri.len(),
+            Waiting::Event(Event::TaskChanged { task, .. }) => 192 + id + task.len(),
             Waiting::Event(Event::ToolsChanged | Event::PromptsChanged | Event::ResourcesChanged) => 192 + id,
         }
     }

@@ -80,6 +80,16 @@ enum Waiting {
     KeepAlive,
 }
 
+impl Waiting {
+    /// Whether the newer stands for the older.
+    fn replaces(&self, older: &Self) -> bool {
+        match (self, older) {
+            (Self::Event(newer), Self::Event(older)) => newer.replaces(older),
+            (newer, older) => newer == older,
+        }
+    }
+}
+
 /// How a stream ends.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
 enum End {
@@ -147,6 +157,8 @@ impl Hub {
                                 state.subscriptions.get(session).is_some_and(|uris| uris.contains(uri))
                             }
                             Event::ToolsChanged | Event::PromptsChanged | Event::ResourcesChanged => true,
+                            // There are no tasks in these revisions.
+                            Event::TaskChanged { .. } => false,
                         }
                 }
             };
@@ -297,6 +309,11 @@ impl Slot {
             return;
         }
         let bytes = self.kind.size(&waiting);
+        if let Some(older) = queue.waiting.iter().position(|older| waiting.replaces(older))
+            && let Some(older) = queue.waiting.remove(older)
+        {
+            queue.bytes = queue.bytes.saturating_sub(self.kind.size(&older));
+        }
         if queue.bytes + bytes > self.backlog {
             queue.end = Some(End::Cut);
             queue.waiting.clear();

@@ -8,6 +8,7 @@ use mcp_crds::catalog::Role;
 use serde::Serialize;
 use serde_json::Value;
 
+use crate::exchange::Interrupted;
 use crate::fault::Fault;
 use crate::mcp::content::{Body, ContentBlock, ResourceContents, Text};
 use crate::mcp::prompts::PromptMessage;
@@ -25,7 +26,7 @@ pub struct Structured<T>(pub T);
 ///
 /// `?` turns text, and whatever ends a conversation with the client, into one; any other error goes through
 /// [`Failure::told`], so that nothing is told to a model that was not meant for it.
-#[derive(Clone, Debug, PartialEq, Eq)]
+#[derive(Clone, Debug, PartialEq)]
 pub enum Failure {
     /// The call failed, and the model is told why: `isError` of a tool, an internal error elsewhere.
     Told(Text),
@@ -159,6 +160,12 @@ impl From<String> for Failure {
 impl From<Fault> for Failure {
     fn from(fault: Fault) -> Self {
         Self::Fault(fault)
+    }
+}
+
+impl From<Interrupted> for Failure {
+    fn from(interrupted: Interrupted) -> Self {
+        Self::Fault(interrupted.into())
     }
 }
 

@@ -10,7 +10,7 @@ use ring::digest::{SHA256, digest};
 use serde::Serialize;
 
 use super::{Handle, Program, Read};
-use crate::backend::code::Handler;
+use crate::backend::code::{Handler, TaskRule};
 use crate::catalog::{Prompt, Resource, Tool};
 use crate::mcp::prompts::PromptMessage;
 use crate::mcp::tools::CallToolResult;
@@ -22,6 +22,7 @@ const MAX_NAME: usize = 128;
 pub(super) struct CodedTool {
     pub(super) definition: ToolDefinition,
     pub(super) handler: Handler<CallToolResult>,
+    pub(super) task: TaskRule,
 }
 
 #[derive(Debug)]
@@ -55,9 +56,9 @@ impl Code {
     pub(super) fn new(program: Program) -> Result<Self, InvalidProgram> {
         let Program { tools, prompts, resources, handle, .. } = program;
         let mut problems = Vec::new();
-        let tools = entries("tool", tools, &mut problems, |CodedTool { definition, handler }| {
+        let tools = entries("tool", tools, &mut problems, |CodedTool { definition, handler, task }| {
             named(&definition.name)?;
-            let tool = Tool::of_code(&definition, handler, handle.clone())?;
+            let tool = Tool::of_code(&definition, handler, handle.clone(), task)?;
             Ok((definition.name.clone(), definition, tool))
         });
         let prompts = entries("prompt", prompts, &mut problems, |CodedPrompt { definition, handler }| {

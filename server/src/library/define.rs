@@ -1,12 +1,20 @@
 //! How tools, prompts and resources are shown to clients.
 
+use std::time::Duration;
+
 use mcp_crds::catalog::{self as authored, Icon, PromptArgument, ResourceDefinition, ToolAnnotations, ToolDefinition};
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Value, json};
 
+use crate::backend::code::TaskRule;
+use crate::tasks::TTL;
+
 /// A tool, as `tools/list` shows it.
 #[derive(Clone, Debug)]
-pub struct Tool(pub(super) ToolDefinition);
+pub struct Tool {
+    pub(super) definition: ToolDefinition,
+    pub(super) task: TaskRule,
+}
 
 /// A prompt, as `prompts/list` shows it.
 #[derive(Clone, Debug)]
@@ -34,7 +42,7 @@ pub(super) fn schema_of<T: JsonSchema>() -> Value {
 impl Tool {
     /// A tool with a name that is unique in the catalog, and a description for the model.
     pub fn new(name: impl Into<String>, description: impl Into<String>) -> Self {
-        Self(ToolDefinition {
+        let definition = ToolDefinition {
             name: name.into(),
             title: None,
             description: Some(description.into()),
@@ -42,20 +50,21 @@ impl Tool {
             annotations: None,
             input_schema: Value::Null,
             output_schema: None,
-        })
+        };
+        Self { definition, task: TaskRule { at_once: false, required: false, ttl: TTL } }
     }
 
     /// For people.
     #[must_use]
     pub fn title(mut self, title: impl Into<String>) -> Self {
-        self.0.title = Some(title.into());
+        self.definition.title = Some(title.into());
         self
     }
 
     /// The input schema, instead of that of the type the handler takes.
     #[must_use]
     pub fn input_schema(mut self, schema: Value) -> Self {
-        self.0.input_schema = schema;
+        self.definition.input_schema = schema;
         self
     }
 
@@ -68,21 +77,42 @@ impl Tool {
     /// The output schema, as JSON.
     #[must_use]
     pub fn output_schema(mut self, schema: Value) -> Self {
-        self.0.output_schema = Some(schema);
+        self.definition.output_schema = Some(schema);
         self
     }
 
     /// Hints for clients.
     #[must_use]
     pub fn annotations(mut self, annotations: ToolAnnotations) -> Self {
-        self.0.annotations = Some(annotations);
+        self.definition.annotations = Some(annotations);
         self
     }
 
     /// A picture more.
     #[must_use]
     pub fn icon(mut self, icon: Icon) -> Self {
-        self.0.icons.push(icon);
+        self.definition.icons.push(icon);
+        self
+    }
+
+    /// Each call is a task from its start, where the client can follow one; other clients wait for the result.
+    #[must_use]
+    pub fn as_task(mut self) -> Self {
+        self.task.at_once = true;
+        self
+    }
+
+    /// Clients that cannot follow a task are refused.
+    #[must_use]
+    pub fn needs_tasks(mut self) -> Self {
+        self.task.required = true;
+        self
+    }
+
+    /// How long its tasks and their results are kept, from their start; half an hour unless it is said, a day at most.
+    #[must_use]
+    pub fn task_ttl(mut self, ttl: Duration) -> Self {
+        self.task.ttl = ttl;
         self
     }
 }

@@ -41,7 +41,7 @@ impl Handle {
 
     fn raise(&self, event: &Event) {
         if let Some(shard) = self.shard() {
-            shard.hub.notify(event);
+            shard.raise(event);
         }
     }
 }

@@ -65,7 +65,7 @@ impl Program {
         R: TryInto<Answer>,
         Failure: From<R::Error>,
     {
-        let Tool(mut definition) = tool;
+        let Tool { mut definition, task } = tool;
         if definition.input_schema.is_null() {
             definition.input_schema = schema_of::<A>();
         }
@@ -78,7 +78,7 @@ impl Program {
                 Ok(answer.into_result())
             }
         });
-        self.tools.push(CodedTool { definition, handler });
+        self.tools.push(CodedTool { definition, handler, task });
         self
     }
 

@@ -7,6 +7,7 @@ use serde::{Deserialize, Serialize};
 use serde_json::value::RawValue;
 use serde_json::{Map, Value, json};
 
+use super::tasks::EXTENSION;
 use super::version::Version;
 
 /// Result of `initialize`.
@@ -50,6 +51,17 @@ pub struct ServerCapabilities {
     pub logging: PlainCapability,
     /// Values for arguments of prompts and variables of resource templates.
     pub completions: PlainCapability,
+    /// Extensions of the protocol; none before 2026-07-28.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub extensions: Option<Extensions>,
+}
+
+/// Extensions that are offered.
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq, Serialize)]
+pub struct Extensions {
+    /// Calls may become tasks.
+    #[serde(rename = "io.modelcontextprotocol/tasks")]
+    pub tasks: PlainCapability,
 }
 
 /// There is nothing to say about it.
@@ -84,7 +96,16 @@ impl ServerCapabilities {
             prompts: list,
             logging: PlainCapability {},
             completions: PlainCapability {},
+            extensions: None,
         }
+    }
+}
+
+impl ServerCapabilities {
+    /// With tasks, if there are handlers that can become one.
+    #[must_use]
+    pub fn with_tasks(self, offered: bool) -> Self {
+        Self { extensions: offered.then(Extensions::default), ..self }
     }
 }
 
@@ -103,6 +124,8 @@ impl ClientCapabilities {
     pub const ELICITATION_URL: u16 = 1 << 3;
     /// The client's model may call the tools of a `sampling/createMessage`.
     pub const SAMPLING_TOOLS: u16 = 1 << 4;
+    /// The client follows tasks.
+    pub const TASKS: u16 = 1 << 5;
 
     /// Reads an MCP `ClientCapabilities` object; none when it is not an object of objects.
     pub fn read(raw: &RawValue) -> Option<Self> {
@@ -111,6 +134,12 @@ impl ClientCapabilities {
             roots: Option<Object>,
             sampling: Option<Sampling>,
             elicitation: Option<Elicitation>,
+            extensions: Option<Extensions>,
+        }
+        #[derive(Deserialize)]
+        struct Extensions {
+            #[serde(rename = "io.modelcontextprotocol/tasks")]
+            tasks: Option<Object>,
         }
         #[derive(Deserialize)]
         struct Sampling {
@@ -139,7 +168,8 @@ impl ClientCapabilities {
                 | bit(declared.sampling.is_some(), Self::SAMPLING)
                 | bit(declared.sampling.is_some_and(|sampling| sampling.tools.is_some()), Self::SAMPLING_TOOLS)
                 | bit(form, Self::ELICITATION)
-                | bit(url, Self::ELICITATION_URL),
+                | bit(url, Self::ELICITATION_URL)
+                | bit(declared.extensions.is_some_and(|extensions| extensions.tasks.is_some()), Self::TASKS),
         ))
     }
 
@@ -152,9 +182,10 @@ impl ClientCapabilities {
     #[must_use]
     pub fn known_in(self, version: Version) -> Self {
         let newer = match version {
-            Version::V2025_03_26 => Self::ELICITATION | Self::ELICITATION_URL | Self::SAMPLING_TOOLS,
-            Version::V2025_06_18 => Self::ELICITATION_URL | Self::SAMPLING_TOOLS,
-            Version::V2025_11_25 | Version::V2026_07_28 => 0,
+            Version::V2025_03_26 => Self::ELICITATION | Self::ELICITATION_URL | Self::SAMPLING_TOOLS | Self::TASKS,
+            Version::V2025_06_18 => Self::ELICITATION_URL | Self::SAMPLING_TOOLS | Self::TASKS,
+            Version::V2025_11_25 => Self::TASKS,
+            Version::V2026_07_28 => 0,
         };
         Self(self.0 & !newer)
     }
@@ -175,6 +206,7 @@ impl ClientCapabilities {
         add(Self::SAMPLING_TOOLS, "sampling", Some("tools"));
         add(Self::ELICITATION, "elicitation", Some("form"));
         add(Self::ELICITATION_URL, "elicitation", Some("url"));
+        add(Self::TASKS, "extensions", Some(EXTENSION));
         Value::Object(object)
     }
 }

@@ -21,6 +21,9 @@ pub struct Filter {
     /// `notifications/resources/updated`, for these URIs.
     #[serde(default, skip_serializing_if = "Vec::is_empty")]
     pub resource_subscriptions: Vec<String>,
+    /// `notifications/tasks`, for these tasks (the tasks extension).
+    #[serde(default, skip_serializing_if = "Vec::is_empty")]
+    pub task_ids: Vec<String>,
 }
 
 /// Something that happened, for every stream that wants it. Content-free, so the newest stands for all before it.
@@ -34,6 +37,13 @@ pub enum Event {
     ResourcesChanged,
     /// `notifications/resources/updated`
     ResourceUpdated(std::sync::Arc<str>),
+    /// `notifications/tasks`
+    TaskChanged {
+        /// Which.
+        id: std::sync::Arc<str>,
+        /// MCP `DetailedTask`, encoded.
+        task: std::sync::Arc<str>,
+    },
 }
 
 impl Filter {
@@ -44,12 +54,13 @@ impl Filter {
             Event::PromptsChanged => self.prompts_list_changed,
             Event::ResourcesChanged => self.resources_list_changed,
             Event::ResourceUpdated(uri) => self.resource_subscriptions.iter().any(|wanted| **wanted == **uri),
+            Event::TaskChanged { id, .. } => self.task_ids.iter().any(|wanted| **wanted == **id),
         }
     }
 
     /// Bytes it keeps.
     pub fn bytes(&self) -> usize {
-        self.resource_subscriptions.iter().map(|uri| uri.len() + std::mem::size_of::<String>()).sum()
+        self.resource_subscriptions.iter().chain(&self.task_ids).map(|uri| uri.len() + std::mem::size_of::<String>()).sum()
     }
 
     /// Without what is named twice; or why it is refused.
@@ -59,14 +70,24 @@ impl Filter {
     pub fn bounded(mut self) -> Result<Self, String> {
         self.resource_subscriptions.sort_unstable();
         self.resource_subscriptions.dedup();
+        self.task_ids.sort_unstable();
+        self.task_ids.dedup();
         if self.bytes() > MAX_FILTER_BYTES {
-            return Err(format!("notifications.resourceSubscriptions takes more than {MAX_FILTER_BYTES} bytes"));
+            return Err(format!("notifications.resourceSubscriptions and taskIds take more than {MAX_FILTER_BYTES} bytes"));
         }
         Ok(self)
     }
 }
 
 impl Event {
+    /// Whether it stands for an older one, which then need not be sent.
+    pub fn replaces(&self, older: &Self) -> bool {
+        match (self, older) {
+            (Self::TaskChanged { id, .. }, Self::TaskChanged { id: other, .. }) => id == other,
+            (newer, older) => newer == older,
+        }
+    }
+
     /// The notification's method.
     pub fn method(&self) -> &'static str {
         match self {
@@ -74,6 +95,7 @@ impl Event {
             Self::PromptsChanged => "notifications/prompts/list_changed",
             Self::ResourcesChanged => "notifications/resources/list_changed",
             Self::ResourceUpdated(_) => "notifications/resources/updated",
+            Self::TaskChanged { .. } => super::tasks::NOTIFICATION,
         }
     }
 }
