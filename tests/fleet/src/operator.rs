@@ -4,8 +4,9 @@ use std::net::SocketAddr;
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
-use http::{Request, StatusCode};
+use http::{Request, Response, StatusCode};
 use http_body_util::{BodyExt as _, Full};
+use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use mcp_crds::control::{KEY_ID_HEADER, Key, MAC_HEADER, NONCE_HEADER, Signed, TIME_HEADER, hex, sign};
@@ -15,7 +16,7 @@ use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
 
 use crate::folders::Folders;
-use crate::shard::Shard;
+use crate::shard::{Addresses, Shard};
 
 /// Between two rounds of questions.
 const PERIOD: Duration = Duration::from_secs(1);
@@ -33,7 +34,7 @@ const EPOCH: u64 = 1;
 pub(crate) struct Operator {
     key: Option<Key>,
     hash: String,
-    shards: Vec<SocketAddr>,
+    shards: Vec<Addresses>,
     members: Vec<Member>,
 }
 
@@ -42,12 +43,12 @@ impl Operator {
         Self {
             key: folders.keys.signing_key().cloned(),
             hash: folders.hash.clone(),
-            shards: shards.iter().map(|shard| shard.addresses.control).collect(),
+            shards: shards.iter().map(|shard| shard.addresses).collect(),
             members: shards.iter().map(Shard::member).collect(),
         }
     }
 
-    /// Waits until every shard serves the configuration and knows the members.
+    /// Waits until every shard serves the configuration, knows the members and is Ready.
     pub(crate) async fn until_serving(&self, shards: &mut [Shard]) -> Result<(), String> {
         let deadline = Instant::now() + SERVES_WITHIN;
         loop {
@@ -64,15 +65,20 @@ impl Operator {
 
     /// What one of the shards is not yet.
     async fn lagging(&self) -> Option<String> {
-        for (&shard, member) in self.shards.iter().zip(&self.members) {
+        for (shard, member) in self.shards.iter().zip(&self.members) {
             let name = &member.name;
-            match self.ask(shard).await {
+            match self.ask(shard.control).await {
                 Err(error) => return Some(format!("{name} does not answer: {error}")),
                 Ok(report) if report.catalog_hash != self.hash => {
                     return Some(format!("{name} does not serve the configuration: {:?}", report.catalog_error));
                 }
                 Ok(report) if report.membership_epoch != EPOCH => return Some(format!("{name} does not know the members")),
                 Ok(_) => {}
+            }
+            match ready(shard.admin).await {
+                Ok(StatusCode::OK) => {}
+                Ok(status) => return Some(format!("{name} is not ready: {status}")),
+                Err(error) => return Some(format!("{name} does not say whether it is ready: {error}")),
             }
         }
         None
@@ -114,12 +120,24 @@ impl Operator {
             .header(MAC_HEADER, mac)
             .body(Full::new(Bytes::from(body)))
             .map_err(|error| error.to_string())?;
-        let socket = TcpStream::connect(shard).await.map_err(|error| error.to_string())?;
-        let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.map_err(|error| error.to_string())?;
-        tokio::spawn(connection);
-        let response = sender.send_request(request).await.map_err(|error| error.to_string())?;
+        let response = send(shard, request).await?;
         let status = response.status();
         let answer = response.into_body().collect().await.map_err(|error| error.to_string())?.to_bytes();
         if status == StatusCode::OK { Ok(answer) } else { Err(format!("{status}: {}", String::from_utf8_lossy(&answer))) }
     }
+}
+
+/// What a shard would tell the kubelet.
+async fn ready(admin: SocketAddr) -> Result<StatusCode, String> {
+    let request = Request::get("/readyz").header("host", admin.to_string()).body(Full::default());
+    let asking = send(admin, request.map_err(|error| error.to_string())?);
+    timeout(ANSWERS_WITHIN, asking).await.map_err(|_| format!("no answer in {ANSWERS_WITHIN:?}"))?.map(|answer| answer.status())
+}
+
+/// One request over one connection.
+async fn send(to: SocketAddr, request: Request<Full<Bytes>>) -> Result<Response<Incoming>, String> {
+    let socket = TcpStream::connect(to).await.map_err(|error| error.to_string())?;
+    let (mut sender, connection) = http1::handshake(TokioIo::new(socket)).await.map_err(|error| error.to_string())?;
+    tokio::spawn(connection);
+    sender.send_request(request).await.map_err(|error| error.to_string())
 }
