@@ -267,6 +267,8 @@ async fn wait_for_the_end(config: &Config, shard: &Shard, mut endings: mpsc::Rec
                     return;
                 }
             }
+            // Nobody is left who could ask for an end.
+            else => std::future::pending().await,
         }
     }
 }

@@ -154,6 +154,18 @@ impl Running {
 
     /// A shard that may not be ready.
     pub async fn bind(config: Option<&ShardConfig>, ring: KeyRing, lag: Duration, code: Code) -> Self {
+        Self::member("test-0", config, ring, (lag, Duration::ZERO), code).await
+    }
+
+    /// A shard of this name that waits for the operator's list, and that may not be ready. `waits`: how long endpoints lag,
+    /// and how long it waits for the list.
+    pub async fn member(
+        name: &str,
+        config: Option<&ShardConfig>,
+        ring: KeyRing,
+        (lag, list_wait): (Duration, Duration),
+        code: Code,
+    ) -> Self {
         let folder = TempDir::new().unwrap();
         std::fs::write(folder.path().join(KEYS_FILE), serde_json::to_vec(&ring).unwrap()).unwrap();
         if let Some(config) = config {
@@ -169,11 +181,11 @@ impl Running {
             listen: local,
             admin_listen: local,
             control_listen: Some(local),
-            shard: "test-0".to_owned(),
+            shard: name.to_owned(),
             drain_window: None,
             drain_timeout: None,
             endpoint_lag: lag,
-            list_wait: Duration::ZERO,
+            list_wait,
             workers: 1,
             json_log: None,
         };
