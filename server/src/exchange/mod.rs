@@ -30,8 +30,8 @@ use serde_json::value::RawValue;
 pub use ask::{Answer, Ask};
 pub use asks::{Asks, Delivered, Route};
 pub use calls::{Calls, DuplicateId, Registered};
-pub use outbox::{Closed, Outbox};
-pub use replay::{InputRequired, Inputs, Replay};
+pub use outbox::{Closed, LOG_BURST, LOG_INTERVAL, MAX_WAITING_LOGS, MAX_WAITING_PROGRESS, Outbox};
+pub use replay::{InputRequired, Inputs, Replay, STATE_LIFETIME};
 
 use crate::fault::Fault;
 use crate::jsonrpc;
@@ -108,6 +108,12 @@ impl Exchange {
     pub fn silent(version: Version, capabilities: ClientCapabilities) -> Self {
         let capabilities = capabilities.known_in(version);
         Self { version, capabilities, outbox: None, progress: None, level: None, asking: Asking::No }
+    }
+
+    /// Nobody listens, in the newest version.
+    #[cfg(test)]
+    pub(crate) fn test() -> Self {
+        Self::silent(Version::ALL[0], ClientCapabilities::default())
     }
 
     /// The same without its stream, asking in another way.
