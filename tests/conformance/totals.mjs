@@ -48,6 +48,7 @@ for (const [revision, whole] of Object.entries(WHOLE)) {
   const missing = [...scored, ...unscored].filter((scenario) => !found.has(scenario));
   let green = 0;
   let greenScored = 0;
+  const silent = [];
   console.log(`\n${revision}`);
   for (const scenario of [...found.keys()].sort()) {
     const count = { SUCCESS: 0, FAILURE: 0, WARNING: 0, SKIPPED: 0, INFO: 0 };
@@ -61,18 +62,22 @@ for (const [revision, whole] of Object.entries(WHOLE)) {
     const isScored = scored.includes(scenario);
     const label = scored.length > 0 && !isScored ? " (not scored)" : "";
     const failed = count.FAILURE > 0 || found.get(scenario).length === 0;
-    if (!failed) green += 1;
-    if (!failed && isScored) greenScored += 1;
+    // Neither passed nor failed: skipped, or the fixture lacks what it would ask for.
+    const shown = count.SUCCESS > 0;
+    if (!failed && shown) green += 1;
+    if (!failed && shown && isScored) greenScored += 1;
+    if (!failed && !shown) silent.push(scenario);
     if (failed) problems.push(`${revision} ${scenario}${label}: ${count.FAILURE} failed`);
     const rest = [["WARNING", "warned"], ["SKIPPED", "skipped"]].filter(([status]) => count[status] > 0).map(([status, word]) => `, ${count[status]} ${word}`);
-    const mark = failed ? "✗" : "✓";
+    const mark = failed ? "✗" : shown ? "✓" : "–";
     console.log(`  ${mark} ${scenario}${label}: ${count.SUCCESS} passed, ${count.FAILURE} failed${rest.join("")}`);
     for (const line of told) console.log(line);
   }
   console.log(
     `  ${revision}: ${green} of ${found.size} scenarios` +
       (scored.length ? ` (scored: ${greenScored} of ${scored.length})` : "") +
-      `; checks: ${sum.SUCCESS} passed, ${sum.FAILURE} failed, ${sum.WARNING} warned, ${sum.SKIPPED} skipped`,
+      `; checks: ${sum.SUCCESS} passed, ${sum.FAILURE} failed, ${sum.WARNING} warned, ${sum.SKIPPED} skipped` +
+      (silent.length ? `; showed nothing: ${silent.join(", ")}` : ""),
   );
   for (const scenario of missing) problems.push(`${revision} ${scenario}: did not run`);
   if (found.size < whole.scenarios) problems.push(`${revision}: ${found.size} scenarios ran; there are ${whole.scenarios}`);
