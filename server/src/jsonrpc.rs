@@ -326,6 +326,17 @@ impl<'a> Params<'a> {
             .map_err(|error| MemberError::Malformed { name, reason: error.to_string() })
     }
 
+    /// A member that must be an object, or none: serde would read an array as a struct, too.
+    ///
+    /// # Errors
+    /// When it is there and is not of that type.
+    pub fn object<T: DeserializeOwned>(&self, name: &'static str) -> Result<Option<T>, MemberError> {
+        if self.get(name).is_some_and(|raw| !raw.get().starts_with('{')) {
+            return Err(MemberError::Malformed { name, reason: "it is no object".to_owned() });
+        }
+        self.parsed(name)
+    }
+
     /// A member of some type, or none.
     ///
     /// # Errors

@@ -3,12 +3,12 @@
 
 use std::sync::Arc;
 
-use http::HeaderMap;
+use http::{HeaderMap, HeaderValue};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::time::Instant;
 
-use super::{Era, Payload, Reply, SESSION_HEADER, VERSION_HEADER, Version, wire};
+use super::{Era, LAST_EVENT_HEADER, Payload, Reply, SESSION_HEADER, VERSION_HEADER, Version, wire};
 use crate::auth::Principal;
 use crate::dispatch::{Call, Caller, Method};
 use crate::exchange::{Asking, Delivered, Exchange, Outbox, Route};
@@ -38,7 +38,10 @@ pub async fn answer(
     if let Message::Request(request) = &message
         && request.method == "initialize"
     {
-        return initialize(shard, serving, &principal, request);
+        return match belongs_to_none(shard, &principal, headers, request.id) {
+            Ok(()) => initialize(shard, serving, &principal, request),
+            Err(reply) => reply,
+        };
     }
     let id = match &message {
         Message::Request(request) => Some(request.id),
@@ -79,10 +82,14 @@ pub async fn batch(
         let error = ErrorObject::new(jsonrpc::INVALID_REQUEST, "batches are of 2025-03-26 only");
         return Reply::error(400, None, &error);
     }
+    let messages: Vec<_> = messages.iter().map(|message| jsonrpc::decode_message(message.get().as_bytes())).collect();
+    if let Some(why) = misplaced(&messages) {
+        return Reply::error(400, None, &ErrorObject::new(jsonrpc::INVALID_REQUEST, why));
+    }
     let mut answers = Vec::new();
     let mut asked = false;
     for message in messages {
-        let answer = match jsonrpc::decode_message(message.get().as_bytes()) {
+        let answer = match message {
             Ok(Message::Request(request)) => {
                 asked = true;
                 match answer_request(shard, serving, principal.clone(), &session, &request, outbox).await {
@@ -112,12 +119,34 @@ pub async fn batch(
     Reply::json(200, answers)
 }
 
+/// Why a batch is refused before any of it is executed (2025-03-26 `basic/transports` §Sending Messages, 3; `basic/lifecycle`
+/// §Initialization).
+fn misplaced(messages: &[Result<Message<'_>, jsonrpc::DecodeError<'_>>]) -> Option<&'static str> {
+    let (mut requests, mut responses) = (false, false);
+    for message in messages {
+        match message {
+            Ok(Message::Request(request)) if request.method == "initialize" => {
+                return Some("initialize is no part of a batch");
+            }
+            Ok(Message::Request(_)) => requests = true,
+            Ok(Message::Response(_)) => responses = true,
+            Ok(Message::Notification(_)) | Err(_) => {}
+        }
+    }
+    (requests && responses).then_some("a batch holds requests or responses")
+}
+
 /// Opens the GET stream of a session.
 pub fn listen(shard: &Arc<Shard>, serving: &Serving, principal: &Principal, headers: &HeaderMap) -> Reply {
     let session = match session(shard, principal, headers, None) {
         Ok(session) => session,
         Err(reply) => return reply,
     };
+    // No event has an id yet: whatever this is, it was given out by somebody else.
+    if headers.contains_key(LAST_EVENT_HEADER) {
+        let error = ErrorObject::new(jsonrpc::INVALID_REQUEST, "this Last-Event-ID was not given out to this session");
+        return Reply::error(400, None, &error);
+    }
     match shard.admit_stream(serving) {
         Ok(counted) => {
             let stream = shard.hub.hold(Kind::Session { session: session.key }, serving.limits.backlog, counted);
@@ -162,7 +191,7 @@ fn initialize(shard: &Arc<Shard>, serving: &Serving, principal: &Principal, requ
         let capabilities = params.get("capabilities").and_then(ClientCapabilities::read);
         let capabilities =
             capabilities.ok_or_else(|| Fault::InvalidParams("params.capabilities is missing or malformed".to_owned()))?;
-        params.parsed::<ClientInfo>("clientInfo")?;
+        params.object::<ClientInfo>("clientInfo")?;
         Ok((Version::parse(&version).filter(|v| !v.is_modern()).unwrap_or(Version::LATEST_LEGACY), capabilities))
     };
     let sealed = read().and_then(|(version, capabilities)| {
@@ -256,20 +285,39 @@ fn responded(shard: &Shard, session: &Session, response: &Response<'_>) -> Reply
     if delivered { Reply::empty(202) } else { unexpected_response() }
 }
 
-/// Opens the session a request names. 400 without one, 404 when it does not open: the client starts a new one.
-fn session(shard: &Shard, principal: &Principal, headers: &HeaderMap, id: Option<&RawValue>) -> Result<Session, Reply> {
-    let refused = |status, message: String| Reply::error(status, id, &ErrorObject::new(jsonrpc::INVALID_REQUEST, message));
-    if let Some(version) = headers.get(VERSION_HEADER)
-        && version.to_str().ok().and_then(Version::parse).is_none_or(Version::is_modern)
-    {
-        let spoken = Version::ALL.map(Version::name).join(", ");
-        return Err(refused(400, format!("Unsupported MCP-Protocol-Version: this server speaks {spoken}")));
+/// `initialize` begins a session and belongs to none. In one it comes too late; with the id of one that has ended it gets what
+/// every request with that id gets (`transports` §Session Management, 3 and 4).
+fn belongs_to_none(shard: &Shard, principal: &Principal, headers: &HeaderMap, id: &RawValue) -> Result<(), Reply> {
+    if !headers.contains_key(SESSION_HEADER) {
+        return Ok(());
     }
-    let token = headers
-        .get(SESSION_HEADER)
-        .ok_or_else(|| refused(400, "Mcp-Session-Id is missing: initialize first".to_owned()))?
-        .to_str()
-        .map_err(|_| refused(404, "Session not found".to_owned()))?;
+    open(shard, principal, headers, Some(id))?;
+    let error = ErrorObject::new(jsonrpc::INVALID_REQUEST, "initialize begins a session, and this one has begun");
+    Err(Reply::error(400, Some(id), &error))
+}
+
+/// Opens the session a request names, when it also speaks one of its versions.
+fn session(shard: &Shard, principal: &Principal, headers: &HeaderMap, id: Option<&RawValue>) -> Result<Session, Reply> {
+    let mut versions = headers.get_all(VERSION_HEADER).iter();
+    let is_legacy = |name: &HeaderValue| name.to_str().ok().and_then(Version::parse).is_some_and(|version| !version.is_modern());
+    if versions.next().is_some_and(|version| !is_legacy(version) || versions.next().is_some()) {
+        let spoken = Version::ALL.map(Version::name).join(", ");
+        let message = format!("Unsupported MCP-Protocol-Version: this server speaks {spoken}, one at a time");
+        return Err(Reply::error(400, id, &ErrorObject::new(jsonrpc::INVALID_REQUEST, message)));
+    }
+    open(shard, principal, headers, id)
+}
+
+/// Opens a session. 400 without an id, 404 when it does not open: the client starts a new one.
+fn open(shard: &Shard, principal: &Principal, headers: &HeaderMap, id: Option<&RawValue>) -> Result<Session, Reply> {
+    let refused = |status, message: String| Reply::error(status, id, &ErrorObject::new(jsonrpc::INVALID_REQUEST, message));
+    let mut tokens = headers.get_all(SESSION_HEADER).iter();
+    let token = tokens.next().filter(|token| !token.is_empty());
+    let token = token.ok_or_else(|| refused(400, "Mcp-Session-Id is missing: initialize first".to_owned()))?;
+    if tokens.next().is_some() {
+        return Err(refused(400, "Mcp-Session-Id is there more than once".to_owned()));
+    }
+    let token = token.to_str().map_err(|_| refused(404, "Session not found".to_owned()))?;
     match shard.sessions.open(token, epoch_seconds()) {
         Ok((key, claims)) if claims.principal == principal.name => Ok(Session { key, claims }),
         Ok(_) => Err(refused(404, "Session not found".to_owned())),

@@ -7,7 +7,10 @@ use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD as BASE64;
 use http::{HeaderMap, HeaderName};
 use mcp_crds::catalog::ToolDefinition;
-use serde_json::Value;
+use serde_json::{Number, Value};
+
+/// Up to here every integer is a floating point number of its own.
+const EXACT: f64 = 9_007_199_254_740_992.0;
 
 /// Which parameters of which tools are mirrored.
 #[derive(Clone, Debug, Default)]
@@ -82,8 +85,16 @@ fn is_same(value: &Value, sent: &str) -> bool {
     match value {
         Value::String(text) => text == sent,
         Value::Bool(truth) => sent == if *truth { "true" } else { "false" },
-        Value::Number(number) => sent.parse::<f64>().is_ok_and(|sent| number.as_f64() == Some(sent)),
+        Value::Number(number) => serde_json::from_str::<Number>(sent).is_ok_and(|sent| is_equal(number, &sent)),
         Value::Null | Value::Array(_) | Value::Object(_) => true,
+    }
+}
+
+/// Integers as integers: as floating point numbers, neighbors beyond 2^53 are equal.
+fn is_equal(one: &Number, other: &Number) -> bool {
+    match (one.as_i128(), other.as_i128()) {
+        (Some(one), Some(other)) => one == other,
+        _ => one.as_f64().is_some_and(|value| value.abs() < EXACT && other.as_f64() == Some(value)),
     }
 }
 

@@ -20,6 +20,8 @@ pub use crate::mcp::version::{Era, Version};
 pub const VERSION_HEADER: &str = "mcp-protocol-version";
 /// `Mcp-Session-Id`
 pub const SESSION_HEADER: &str = "mcp-session-id";
+/// `Last-Event-ID`
+pub const LAST_EVENT_HEADER: &str = "last-event-id";
 
 /// Modern metadata decides; without it `initialize` is legacy whatever the headers say; otherwise a version header that is
 /// not legacy is modern (and will miss its metadata); all else is legacy.

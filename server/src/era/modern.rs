@@ -206,8 +206,11 @@ fn matches_headers(headers: &HeaderMap, serving: &Serving, request: &Request<'_>
         "tasks/get" | "tasks/update" | "tasks/cancel" => request.params.text("taskId"),
         _ => return Ok(()),
     };
-    // Without the member the request is malformed, which the handler says.
-    let Ok(named) = named else { return Ok(()) };
+    let Ok(named) = named else {
+        // Without the member the request is malformed, which the handler says; but a header must mirror something.
+        let there = headers.contains_key(NAME_HEADER);
+        return if there { Err(mismatch("Header mismatch: Mcp-Name is there, its member is not".to_owned())) } else { Ok(()) };
+    };
     same("Mcp-Name", NAME_HEADER, &named)?;
     if request.method == "tools/call" && serving.mirrored.any(&named) {
         let arguments = request.params.parsed::<Value>("arguments").ok().flatten().unwrap_or_default();

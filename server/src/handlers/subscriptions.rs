@@ -11,7 +11,7 @@ use crate::mcp::subscriptions::Filter;
 /// # Errors
 /// When the filter is missing, malformed or too large, or names tasks and the client did not declare them.
 pub fn listen<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
-    let mut filter: Filter = call.params.parsed("notifications")?.ok_or(MemberError::Missing("notifications"))?;
+    let mut filter: Filter = call.params.object("notifications")?.ok_or(MemberError::Missing("notifications"))?;
     if !filter.task_ids.is_empty() {
         if !call.caller.capabilities.has(ClientCapabilities::TASKS) {
             return Err(Fault::MissingCapability(ClientCapabilities(ClientCapabilities::TASKS)));

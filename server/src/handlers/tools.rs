@@ -6,6 +6,7 @@ use crate::backend::Answered;
 use crate::dispatch::{Call, Outcome};
 use crate::fault::Fault;
 use crate::mcp::tools::CallToolResult;
+use crate::mcp::version::Version;
 
 /// A page of the tools.
 ///
@@ -34,7 +35,12 @@ pub async fn call<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
     let arguments: Map<String, Value> = call.params.parsed::<Option<_>>("arguments")?.flatten().unwrap_or_default();
     let arguments = Value::Object(arguments);
     if let Err(invalid) = tool.check(&arguments) {
-        return Ok(Outcome::Tool(CallToolResult::error(invalid.to_string())));
+        // Older versions have it among the errors of the protocol.
+        return if call.caller.version >= Version::V2025_11_25 {
+            Ok(Outcome::Tool(CallToolResult::error(invalid.to_string())))
+        } else {
+            Err(Fault::InvalidParams(invalid.to_string()))
+        };
     }
     let Value::Object(arguments) = arguments else { return Err(Fault::MethodNotFound) };
     Ok(match tool.call(arguments, call.asking()).await? {
