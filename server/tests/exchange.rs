@@ -573,7 +573,8 @@ async fn a_modern_call_ends_with_its_connection_whatever_its_reply_was_to_be() {
     let (list, listing) = modern("tools/list", json!({}));
     let list: Vec<_> = list.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let pipelined = post(&headers, &body) + &post(&list, &listing);
-    for sent in [post(&headers, &body), post(&json_only, &body), pipelined] {
+    let with_session = [headers.clone(), vec![("mcp-session-id", "x")]].concat();
+    for sent in [post(&headers, &body), post(&json_only, &body), post(&with_session, &body), pipelined] {
         let mut client = server.client().await;
         client.socket.write_all(sent.as_bytes()).await.unwrap();
         watch.until_waiting(1).await;

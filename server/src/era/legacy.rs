@@ -227,6 +227,7 @@ async fn answer_request(
     request: &Request<'_>,
     outbox: &Arc<Outbox>,
 ) -> Result<Option<Vec<u8>>, Reply> {
+    outbox.outlive_client();
     let failure = |fault: &Fault| jsonrpc::failure(Some(request.id), &wire::error(fault, Era::Legacy));
     let Some(method) = Method::parse(&request.method, Era::Legacy).filter(|method| *method != Method::Initialize) else {
         return Ok(Some(failure(&Fault::MethodNotFound)));

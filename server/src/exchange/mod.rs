@@ -181,14 +181,14 @@ impl Exchange {
         let total = total.filter(|total| total.is_finite());
         let message = message.map(|message| cut(message, MAX_PROGRESS_TEXT));
         let params = progress::Progress { progress_token: &heard.token, progress, total, message };
-        outbox.progress(&heard.token, jsonrpc::notification(progress::METHOD, &params));
+        outbox.progress(&heard.token, &jsonrpc::notification(progress::METHOD, &params));
     }
 
     /// Sends a log message, when the client wants to hear its level. Never put a secret into one.
     pub fn log(&self, level: LoggingLevel, logger: Option<&str>, data: &Value) {
         let Some(outbox) = self.outbox.as_ref().filter(|_| self.hears(level)) else { return };
         let event = jsonrpc::notification(logging::METHOD, &LogMessage { level, logger, data });
-        if event.len() <= MAX_LOG_BYTES { outbox.log(event) } else { outbox.drop_one() }
+        if event.len() <= MAX_LOG_BYTES { outbox.log(&event) } else { outbox.drop_one() }
     }
 
     /// Whether a log message of a level would be sent: costly ones need not be made for nobody.

@@ -20,7 +20,7 @@ pub const LOG_BURST: u32 = 256;
 /// See [`LOG_BURST`].
 pub const LOG_INTERVAL: Duration = Duration::from_millis(20);
 
-/// What one POST has to say before its result.
+/// What one POST has to say before its result, and whether anybody must be there to hear it.
 #[derive(Debug)]
 pub struct Outbox(Mutex<State>);
 
@@ -33,6 +33,7 @@ pub struct Closed;
 struct State {
     waiting: VecDeque<Waiting>,
     open: bool,
+    outlives: bool,
     waker: Option<Waker>,
     dropped: u64,
     /// Log messages that may still be sent, and since when that is counted.
@@ -50,16 +51,24 @@ enum Waiting {
 impl Outbox {
     /// Empty; `open` when the client takes an event stream.
     pub fn new(open: bool) -> Self {
-        Self(Mutex::new(State { waiting: VecDeque::new(), open, waker: None, dropped: 0, allowance: LOG_BURST, counted: None }))
+        Self(Mutex::new(State {
+            waiting: VecDeque::new(),
+            open,
+            outlives: false,
+            waker: None,
+            dropped: 0,
+            allowance: LOG_BURST,
+            counted: None,
+        }))
     }
 
     /// A progress notification.
-    pub(super) fn progress(&self, token: &RawValue, json: Vec<u8>) {
+    pub(super) fn progress(&self, token: &RawValue, json: &[u8]) {
         let mut state = self.state();
         if !state.open {
             return;
         }
-        let event = sse::message(&json);
+        let event = sse::message(json);
         let waiting = state.waiting.iter().filter(|waiting| matches!(waiting, Waiting::Progress(..))).count();
         if waiting < MAX_WAITING_PROGRESS {
             state.push(Waiting::Progress(token.to_owned(), event));
@@ -76,7 +85,7 @@ impl Outbox {
     }
 
     /// A log message.
-    pub(super) fn log(&self, json: Vec<u8>) {
+    pub(super) fn log(&self, json: &[u8]) {
         let mut state = self.state();
         if !state.open {
             return;
@@ -86,7 +95,7 @@ impl Outbox {
             state.dropped += 1;
             return;
         }
-        state.push(Waiting::Log(sse::message(&json)));
+        state.push(Waiting::Log(sse::message(json)));
     }
 
     /// Counts something that was too large to be sent.
@@ -113,6 +122,16 @@ impl Outbox {
         state.open = false;
         state.waiting = VecDeque::new();
         state.waker = None;
+    }
+
+    /// The request goes on when its client goes away (2025-11-25 `basic/transports` §Sending Messages, 6).
+    pub fn outlive_client(&self) {
+        self.state().outlives = true;
+    }
+
+    /// Whether it does; a request of 2026-07-28 ends with its connection.
+    pub fn outlives_client(&self) -> bool {
+        self.state().outlives
     }
 
     /// Whether nothing waits.
@@ -198,9 +217,9 @@ mod tests {
     async fn events_come_in_order_and_a_slow_reader_hears_the_newest_progress() {
         let outbox = Outbox::new(true);
         for n in 0..MAX_WAITING_PROGRESS + 5 {
-            outbox.progress(&token(), n.to_string().into_bytes());
+            outbox.progress(&token(), n.to_string().as_bytes());
         }
-        outbox.log(b"log".to_vec());
+        outbox.log(b"log");
         let read = read(&outbox);
         assert_eq!(read.len(), MAX_WAITING_PROGRESS + 1);
         assert_eq!((read[0].as_str(), read[MAX_WAITING_PROGRESS - 1].as_str()), ("0", "20"));
@@ -211,7 +230,7 @@ mod tests {
     async fn log_messages_past_the_bound_are_dropped_and_counted() {
         let outbox = Outbox::new(true);
         for _ in 0..MAX_WAITING_LOGS + 3 {
-            outbox.log(b"x".to_vec());
+            outbox.log(b"x");
         }
         assert_eq!((read(&outbox).len(), outbox.dropped()), (MAX_WAITING_LOGS, 3));
     }
@@ -221,23 +240,23 @@ mod tests {
         let outbox = Outbox::new(true);
         let mut said = 0;
         for _ in 0..LOG_BURST + 10 {
-            outbox.log(b"x".to_vec());
+            outbox.log(b"x");
             said += read(&outbox).len();
         }
         assert_eq!((said, outbox.dropped()), (LOG_BURST as usize, 10));
         tokio::time::advance(LOG_INTERVAL).await;
-        outbox.log(b"x".to_vec());
-        outbox.log(b"x".to_vec());
+        outbox.log(b"x");
+        outbox.log(b"x");
         assert_eq!((read(&outbox).len(), outbox.dropped()), (1, 11));
     }
 
     #[tokio::test]
     async fn where_nobody_reads_nothing_is_kept() {
         let outbox = Outbox::new(true);
-        outbox.log(b"x".to_vec());
+        outbox.log(b"x");
         outbox.close();
-        outbox.log(b"x".to_vec());
-        outbox.progress(&token(), b"1".to_vec());
+        outbox.log(b"x");
+        outbox.progress(&token(), b"1");
         assert_eq!(outbox.request(b"{}"), Err(Closed));
         assert_eq!((outbox.is_empty(), outbox.dropped()), (true, 0));
     }

@@ -161,12 +161,14 @@ fn answers_that_outgrow_the_state_fail_with_a_reason() {
 
 #[tokio::test]
 async fn nothing_is_asked_that_the_client_did_not_declare() {
-    let exchange = Exchange::silent(Version::V2026_07_28, ClientCapabilities(ClientCapabilities::SAMPLING)).asking(Asking::Replay(None));
+    let exchange =
+        Exchange::silent(Version::V2026_07_28, ClientCapabilities(ClientCapabilities::SAMPLING)).asking(Asking::Replay(None));
     let missing = exchange.elicit("k", "Who?", schema()).await.unwrap_err();
     let elicitation = ClientCapabilities(ClientCapabilities::ELICITATION);
     assert_eq!(missing, Interrupted::Fault(Fault::MissingCapability(elicitation)));
     assert!(matches!(exchange.sample("k", CreateMessage::text("?", 1)).await, Err(Interrupted::InputRequired(_))));
-    let with_tools = CreateMessage { more: [("tools".to_owned(), json!([]))].into_iter().collect(), ..CreateMessage::text("?", 1) };
+    let with_tools =
+        CreateMessage { more: [("tools".to_owned(), json!([]))].into_iter().collect(), ..CreateMessage::text("?", 1) };
     assert!(matches!(exchange.sample("k", with_tools).await, Err(Interrupted::Fault(Fault::MissingCapability(_)))));
 }
 
@@ -300,7 +302,10 @@ async fn an_id_that_was_not_given_to_this_session_leads_nowhere() {
 #[tokio::test]
 async fn a_question_that_is_not_needed_any_more_is_taken_back() {
     let Legacy { asks, outbox, exchange, .. } = legacy();
-    let asking = tokio::spawn(async move { exchange.ask_all(vec![("a".to_owned(), Ask::ListRoots), ("b".to_owned(), Ask::ListRoots)]).await });
+    let asking =
+        tokio::spawn(
+            async move { exchange.ask_all(vec![("a".to_owned(), Ask::ListRoots), ("b".to_owned(), Ask::ListRoots)]).await },
+        );
     while asks.waiting() < 2 {
         tokio::task::yield_now().await;
     }

@@ -157,11 +157,10 @@ where
         Err(answer) => return answer,
     };
     let streams = accepts(&headers, "text/event-stream");
-    let outlives = headers.contains_key(SESSION_HEADER);
     let period = serving.transport.keep_alive;
     let outbox = Arc::new(Outbox::new(streams));
     let replying = reply(Arc::clone(shard), serving, principal, headers, received, Arc::clone(&outbox));
-    let mut running = Running::new(Arc::clone(shard), replying, outbox, in_flight, outlives, period);
+    let mut running = Running::new(Arc::clone(shard), replying, outbox, in_flight, period);
     if !streams {
         let reply = running.reply().await;
         return running.counted(reply);

@@ -27,7 +27,6 @@ pub(super) struct Running {
     ready: Option<Reply>,
     outbox: Arc<Outbox>,
     in_flight: Option<InFlight>,
-    outlives_its_client: bool,
     period: Duration,
     timer: Option<Pin<Box<Sleep>>>,
 }
@@ -49,12 +48,11 @@ impl Running {
         reply: impl Future<Output = Reply> + Send + 'static,
         outbox: Arc<Outbox>,
         in_flight: InFlight,
-        outlives_its_client: bool,
         period: Duration,
     ) -> Self {
         let reply = Some(Box::pin(reply) as Pin<Box<dyn Future<Output = Reply> + Send>>);
         let in_flight = Some(in_flight);
-        Self { shard, reply, ready: None, outbox, in_flight, outlives_its_client, period, timer: None }
+        Self { shard, reply, ready: None, outbox, in_flight, period, timer: None }
     }
 
     /// The reply.
@@ -129,7 +127,7 @@ impl Drop for Running {
     fn drop(&mut self) {
         self.outbox.close();
         self.shard.load.unsaid(self.outbox.dropped());
-        let Some(reply) = self.reply.take().filter(|_| self.outlives_its_client) else { return };
+        let Some(reply) = self.reply.take().filter(|_| self.outbox.outlives_client()) else { return };
         let in_flight = self.in_flight.take();
         if let (Some(counted), Ok(runtime)) = (self.shard.load.orphan(MAX_ORPHANS), Handle::try_current()) {
             // It ends by itself: every request has a deadline.
@@ -143,7 +141,7 @@ impl Drop for Running {
 
 impl fmt::Debug for Running {
     fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
-        f.debug_struct("Running").field("outlives_its_client", &self.outlives_its_client).finish_non_exhaustive()
+        f.debug_struct("Running").field("outbox", &self.outbox).finish_non_exhaustive()
     }
 }
 
@@ -167,7 +165,10 @@ mod tests {
         };
         let in_flight = shard.load.request(1).unwrap();
         let outbox = Arc::new(Outbox::new(true));
-        (Arc::clone(&shard), Running::new(shard, reply, outbox, in_flight, outlives_its_client, PERIOD), go, finished)
+        if outlives_its_client {
+            outbox.outlive_client();
+        }
+        (Arc::clone(&shard), Running::new(shard, reply, outbox, in_flight, PERIOD), go, finished)
     }
 
     #[tokio::test(start_paused = true)]
