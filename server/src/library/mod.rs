@@ -10,6 +10,10 @@
 //! What it adds is served on the same path as what a catalog says: the same checks of arguments and results, the same
 //! limits, pages and metrics. `docs/library.md` is the guide.
 
+#[cfg(doctest)]
+#[doc = include_str!("../../../docs/library.md")]
+mod guide {}
+
 mod answer;
 mod code;
 mod context;

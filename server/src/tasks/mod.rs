@@ -13,6 +13,9 @@ mod asker;
 mod id;
 mod store;
 
+#[cfg(test)]
+mod tests;
+
 use std::collections::{BTreeMap, HashMap};
 use std::future::Future;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -154,14 +157,14 @@ impl Tasks {
     /// What a task is now, as `tasks/get` shows it.
     ///
     /// # Errors
-    /// `-32602` when there is none with that id for this principal.
+    /// `-32602` when there is none with that id for this principal, `-32603` when another shard has it and cannot be asked.
     pub async fn get(&self, principal: &Principal, sealed: &str) -> Result<Map<String, Value>, Fault> {
         let id = self.open(principal, sealed)?;
         if id.runs == self.incarnation {
             let table = lock(&self.table);
             return table.entries.get(&id.number).map(|entry| entry.task.detailed(sealed)).ok_or_else(unknown);
         }
-        self.store.get(id).await.map(|task| task.detailed(sealed)).ok_or_else(unknown)
+        self.store.get(id).await.map(|task| task.detailed(sealed)).ok_or_else(elsewhere)
     }
 
     /// Takes answers to what a task asked. Keys that are not asked, or are answered already, are ignored; an answer that is
@@ -170,7 +173,7 @@ impl Tasks {
     /// # Errors
     /// `-32602` when there is no such task, or an answer cannot be used.
     pub fn update(&self, principal: &Principal, sealed: &str, responses: Map<String, Value>) -> Result<(), Fault> {
-        let id = self.open(principal, sealed)?;
+        let id = self.open_local(principal, sealed)?;
         self.change(id.number, |entry| {
             for (key, value) in &responses {
                 if let Some(ask) = entry.asked.get(key) {
@@ -195,7 +198,7 @@ impl Tasks {
     /// # Errors
     /// `-32602` when there is no such task.
     pub fn cancel(&self, principal: &Principal, sealed: &str) -> Result<(), Fault> {
-        let id = self.open(principal, sealed)?;
+        let id = self.open_local(principal, sealed)?;
         let table = lock(&self.table);
         table.entries.get(&id.number).map(|entry| entry.cancelled.cancel()).ok_or_else(unknown)
     }
@@ -213,6 +216,12 @@ impl Tasks {
 
     fn open(&self, principal: &Principal, sealed: &str) -> Result<TaskId, Fault> {
         TaskId::open(sealed, &self.tagger, principal).ok_or_else(unknown)
+    }
+
+    /// A task of this shard: numbers are unique on one only.
+    fn open_local(&self, principal: &Principal, sealed: &str) -> Result<TaskId, Fault> {
+        let id = self.open(principal, sealed)?;
+        if id.runs == self.incarnation { Ok(id) } else { Err(elsewhere()) }
     }
 
     /// Changes a task that has not ended, keeps the second record up and tells who listens; none when there is no such task.
@@ -362,6 +371,11 @@ fn ended(done: Result<CallToolResult, Fault>) -> State {
 /// As the specification words it. The same for what never was, what is forgotten, and what is another's.
 fn unknown() -> Fault {
     Fault::InvalidParams("Task not found".to_owned())
+}
+
+/// The id is good, and its task may be as well: nobody may take it for one that is gone.
+fn elsewhere() -> Fault {
+    Fault::Failed("The task is on another shard, which cannot be asked from here; try again".to_owned())
 }
 
 fn epoch_ms() -> u64 {

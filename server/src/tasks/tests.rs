@@ -1,0 +1,85 @@
+use std::future::pending;
+
+use super::*;
+use crate::session::{Sessions, generated_ring, random};
+
+fn tasks() -> Arc<Tasks> {
+    let incarnation = random();
+    let sessions = Sessions::new(incarnation, generated_ring()).unwrap();
+    Arc::new(Tasks::new(incarnation, sessions.tagger(), Arc::default(), Box::new(Alone)))
+}
+
+fn nobody() -> Principal {
+    Principal::anonymous()
+}
+
+fn said(bytes: usize) -> Result<CallToolResult, Fault> {
+    Ok(CallToolResult { content: vec![crate::mcp::content::ContentBlock::text("x".repeat(bytes))], ..CallToolResult::default() })
+}
+
+async fn status(tasks: &Tasks, handle: &Handle) -> Value {
+    tasks.get(&nobody(), &handle.sealed).await.unwrap()["status"].clone()
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_shard_keeps_so_many_tasks_and_takes_the_next_when_one_is_forgotten() {
+    let tasks = tasks();
+    let first = tasks.create(&nobody(), TTL, None).await.unwrap();
+    for _ in 1..MAX_TASKS {
+        tasks.create(&nobody(), TTL, None).await.unwrap();
+    }
+    assert_eq!(tasks.create(&nobody(), TTL, None).await.err(), Some(Fault::OverCapacity(Refused::Tasks)));
+    assert_eq!((tasks.load.tasks(), tasks.kept().0), (MAX_TASKS as u64, MAX_TASKS));
+    first.forget();
+    assert!(tasks.create(&nobody(), TTL, None).await.is_ok());
+}
+
+#[tokio::test(start_paused = true)]
+async fn results_share_a_budget_and_return_it_whole() {
+    let tasks = tasks();
+    let fitting = MAX_TASK_BYTES / MAX_TASK_RESULT;
+    let mut handles = Vec::new();
+    for _ in 0..=fitting {
+        let handle = tasks.create(&nobody(), TTL, None).await.unwrap();
+        handle.clone().run(async { said(MAX_TASK_RESULT - 128) });
+        handles.push(handle);
+        tokio::task::yield_now().await;
+    }
+    let mut over = 0;
+    for handle in &handles {
+        while status(&tasks, handle).await == "working" {
+            tokio::task::yield_now().await;
+        }
+        over += usize::from(status(&tasks, handle).await == "failed");
+    }
+    assert_eq!(over, 1, "the one that does not fit says so");
+    assert!(tasks.kept().1 <= MAX_TASK_BYTES);
+    for handle in handles {
+        handle.forget();
+    }
+    assert_eq!(tasks.kept(), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn no_ttl_is_longer_than_a_day() {
+    let tasks = tasks();
+    let handle = tasks.create(&nobody(), Duration::from_hours(1000), None).await.unwrap();
+    assert_eq!(handle.seed()["ttlMs"], 86_400_000);
+    handle.clone().run(pending());
+    tokio::time::sleep(Duration::from_hours(25)).await;
+    assert_eq!(tasks.kept(), (0, 0));
+}
+
+#[tokio::test(start_paused = true)]
+async fn a_question_that_nobody_waits_for_is_withdrawn() {
+    let tasks = tasks();
+    let handle = tasks.create(&nobody(), TTL, None).await.unwrap();
+    let asker = handle.asker();
+    let asks = [("a".to_owned(), Ask::ListRoots)];
+    {
+        let mut asked = asker.ask(&asks);
+        assert!(futures::poll!(asked.as_mut()).is_pending());
+        assert_eq!(status(&tasks, &handle).await, "input_required");
+    }
+    assert_eq!(status(&tasks, &handle).await, "working");
+}
