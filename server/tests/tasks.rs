@@ -97,6 +97,14 @@ impl Place {
         self.client.post(&headers, &body).await
     }
 
+    async fn listen(&self, ids: &[&str]) -> Client {
+        let (headers, body) = modern("subscriptions/listen", json!({"notifications": {"taskIds": ids}, "_meta": declared()}));
+        let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+        let mut listener = self.running.client().await;
+        listener.socket.write_all(post(&headers, &body).as_bytes()).await.unwrap();
+        listener
+    }
+
     async fn begin(&mut self, tool: &str) -> String {
         let created = self.send("tools/call", json!({"name": tool, "arguments": {}})).await.json();
         assert_eq!(created["result"]["resultType"], "task", "{created}");
@@ -266,12 +274,7 @@ async fn an_id_that_was_not_given_to_the_caller_is_none() {
 async fn who_listens_to_a_task_hears_all_of_its_state() {
     let mut place = Place::start().await;
     let id = place.begin("waits").await;
-    let mut params = json!({"notifications": {"taskIds": [id, "forged"]}});
-    params["_meta"] = declared();
-    let (headers, body) = modern("subscriptions/listen", params);
-    let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
-    let mut listener = place.running.client().await;
-    listener.socket.write_all(post(&headers, &body).as_bytes()).await.unwrap();
+    let mut listener = place.listen(&[&id, "forged"]).await;
     let acknowledged = listener.until("acknowledged").await;
     assert!(!acknowledged.contains("forged"), "{acknowledged}");
     place.signals.go.notify_one();
@@ -289,6 +292,14 @@ async fn who_listens_to_a_task_hears_all_of_its_state() {
         task.as_object_mut().unwrap().remove(of_the_result);
     }
     assert_eq!(told, task);
+}
+
+#[tokio::test]
+async fn who_listens_too_late_hears_how_it_ended() {
+    let mut place = Place::start().await;
+    let id = place.begin("fails").await;
+    place.until(&id, "completed").await;
+    place.listen(&[&id]).await.until("\"status\":\"completed\"").await;
 }
 
 #[tokio::test]

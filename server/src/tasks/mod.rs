@@ -208,6 +208,16 @@ impl Tasks {
         TaskId::open(sealed, &self.tagger, principal).is_some()
     }
 
+    /// What those of these that run, or ran, on this shard are now.
+    pub fn now(&self, sealed: &[String]) -> Vec<Event> {
+        if sealed.is_empty() {
+            return Vec::new();
+        }
+        let table = lock(&self.table);
+        let named = table.entries.values().filter(|entry| sealed.iter().any(|id| **id == *entry.sealed));
+        named.filter_map(|entry| event(&entry.sealed, &entry.task)).collect()
+    }
+
     /// How many are kept, running or not, and their bytes.
     pub fn kept(&self) -> (usize, usize) {
         let table = lock(&self.table);
@@ -259,9 +269,8 @@ impl Tasks {
 
     fn tell(&self, id: TaskId, sealed: &Arc<str>, task: Task) {
         let Some(shard) = lock(&self.shard).upgrade() else { return };
-        let params = Value::Object(task.detailed(sealed)).to_string();
-        if params.len() <= MAX_TASK_NOTIFICATION {
-            shard.raise(&Event::TaskChanged { id: Arc::clone(sealed), task: params.into() });
+        if let Some(event) = event(sealed, &task) {
+            shard.raise(&event);
         }
         if id.keeps != Incarnation::default() {
             let shard = Arc::clone(&shard);
@@ -366,6 +375,12 @@ fn ended(done: Result<CallToolResult, Fault>) -> State {
         Err(fault @ Fault::InvalidParams(_)) => State::Failed(jsonrpc::INVALID_PARAMS, fault.to_string()),
         Err(fault) => State::Failed(jsonrpc::INTERNAL_ERROR, fault.to_string()),
     }
+}
+
+/// The notification of a state, unless it is too large for one.
+fn event(sealed: &Arc<str>, task: &Task) -> Option<Event> {
+    let params = Value::Object(task.detailed(sealed)).to_string();
+    (params.len() <= MAX_TASK_NOTIFICATION).then(|| Event::TaskChanged { id: Arc::clone(sealed), task: params.into() })
 }
 
 /// As the specification words it. The same for what never was, what is forgotten, and what is another's.
