@@ -10,7 +10,6 @@ use crate::backend::Asking;
 use crate::exchange::{Exchange, InputRequired};
 use crate::fault::Fault;
 use crate::handlers::{completion, logging, prompts, resources, server, subscriptions, tasks, tools};
-use crate::hub::Hub;
 use crate::jsonrpc::Params;
 use crate::mcp::completion::CompleteResult;
 use crate::mcp::lifecycle::{ClientCapabilities, DiscoverResult, ServerCapabilities};
@@ -19,8 +18,9 @@ use crate::mcp::resources::ReadResourceResult;
 use crate::mcp::subscriptions::Filter;
 use crate::mcp::tools::CallToolResult;
 use crate::mcp::version::{Era, Version};
+use crate::peers::keep::Keeper;
 use crate::serving::Serving;
-use crate::session::{Levels, SessionKey};
+use crate::session::SessionKey;
 use crate::tasks::Tasks;
 
 /// A method this server has.
@@ -190,10 +190,8 @@ pub struct Call<'a> {
     pub serving: &'a Serving,
     /// What the server offers.
     pub capabilities: ServerCapabilities,
-    /// The held streams.
-    pub hub: &'a Hub,
-    /// What sessions want to hear.
-    pub levels: &'a Levels,
+    /// What is kept of sessions.
+    pub keeper: Keeper<'a>,
     /// Calls that go on after their answer.
     pub tasks: &'a Tasks,
     /// What is said while it runs.
@@ -278,14 +276,14 @@ async fn handle<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
     match call.method {
         Method::Discover => Ok(server::discover(call)),
         Method::Ping => Ok(Outcome::Done),
-        Method::SetLevel => logging::set_level(call),
+        Method::SetLevel => logging::set_level(call).await,
         Method::ListTools => tools::list(call),
         Method::CallTool => tools::call(call).await,
         Method::ListResources => resources::list(call),
         Method::ListResourceTemplates => resources::templates(call),
         Method::ReadResource => resources::read(call).await,
-        Method::Subscribe => resources::subscribe(call),
-        Method::Unsubscribe => resources::unsubscribe(call),
+        Method::Subscribe => resources::subscribe(call).await,
+        Method::Unsubscribe => resources::unsubscribe(call).await,
         Method::ListPrompts => prompts::list(call),
         Method::GetPrompt => prompts::get(call).await,
         Method::Complete => completion::complete(call),

@@ -29,7 +29,7 @@ pub const MAX_FILTER_BYTES: usize = 16 << 10;
 pub const MAX_SUBSCRIPTIONS: usize = 256;
 /// Questions to clients of legacy sessions that wait for an answer.
 pub const MAX_WAITING_ASKS: usize = 4096;
-/// Legacy sessions of which something mutable is kept.
+/// Legacy sessions of a cluster of which something mutable is kept: every shard keeps all of it.
 pub const MAX_MUTABLE_SESSIONS: usize = 16_384;
 /// Legacy requests whose client went away and that run on to their end.
 pub const MAX_ORPHANS: u64 = 256;

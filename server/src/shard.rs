@@ -23,7 +23,7 @@ use crate::mcp::subscriptions::Event;
 use crate::metrics::Metrics;
 use crate::peers::Peers;
 use crate::serving::{Environment, Serving};
-use crate::session::{Full, Page, SessionKey, Sessions};
+use crate::session::{Full, Page, Record, SessionKey, Sessions, TooMany};
 use crate::tasks::{Alone, Tasks};
 use crate::telemetry::LogLevel;
 
@@ -172,8 +172,36 @@ impl Shard {
         self.sessions.revoke(session, expires, now)?;
         self.hub.end_session(session);
         self.asks.end_session(session);
-        self.sessions.levels.end_session(session);
+        self.sessions.forget(session);
         Ok(())
+    }
+
+    /// Goes by what is kept of a session.
+    pub fn go_by(&self, session: SessionKey, record: &Record) {
+        self.hub.subscribed(session, &record.uris);
+        if let Some(level) = record.level {
+            // It has room for as many as there may be records.
+            let _ = self.sessions.levels.set(session, level);
+        }
+    }
+
+    /// Takes in what another shard keeps of a session.
+    ///
+    /// # Errors
+    /// When a bound is in the way.
+    pub fn learn_record(&self, session: SessionKey, record: Record) -> Result<(), TooMany> {
+        if !self.sessions.has_ended(session) && self.sessions.learn_record(session, record.clone(), epoch_seconds())? {
+            self.go_by(session, &record);
+        }
+        Ok(())
+    }
+
+    /// Takes in what another shard keeps of sessions.
+    pub fn learn_records(&self, records: Vec<(SessionKey, Record)>) {
+        let refused = records.into_iter().filter(|(session, record)| self.learn_record(*session, record.clone()).is_err()).count();
+        if refused > 0 {
+            tracing::warn!(refused, "there is no room for what another shard keeps of sessions");
+        }
     }
 
     /// Ends here what has ended elsewhere.
@@ -184,8 +212,11 @@ impl Shard {
         if let Err(error) = self.sessions.learn_ended(pages, epoch_seconds()) {
             tracing::warn!(%error, "sessions that ended on another shard go on here");
         }
-        for session in self.hub.sessions().into_iter().filter(|session| self.sessions.has_ended(*session)) {
+        let kept = self.sessions.records(0).into_iter().map(|(session, _)| session);
+        for session in self.hub.sessions().into_iter().chain(kept).filter(|session| self.sessions.has_ended(*session)) {
             self.hub.end_session(session);
+            self.asks.end_session(session);
+            self.sessions.forget(session);
         }
     }
 
@@ -261,6 +292,11 @@ impl Shard {
     pub fn next_report(&self) -> u64 {
         self.reports.fetch_add(1, Relaxed) + 1
     }
+}
+
+/// The wall clock in milliseconds, for what other processes put in order.
+pub fn epoch_millis() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_millis()).unwrap_or(u64::MAX))
 }
 
 /// The wall clock, for what other processes must agree on.

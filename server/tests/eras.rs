@@ -189,13 +189,14 @@ async fn batches_are_answered_in_the_one_version_that_has_them() {
 }
 
 #[tokio::test]
-async fn where_other_shards_would_go_on_serving_it_a_session_is_not_ended() {
+async fn a_session_that_its_client_ended_is_not_found() {
     let server = Running::start(&config()).await;
     let mut client = server.client().await;
     let (_, session) = client.initialize("2025-11-25").await;
     let delete = format!("DELETE /mcp HTTP/1.1\r\nhost: localhost\r\nmcp-session-id: {session}\r\n\r\n");
-    assert_eq!(client.exchange(delete.as_bytes()).await.status, 405);
-    assert_eq!(client.legacy(&session, "ping", json!({})).await.status, 200);
+    assert_eq!(client.exchange(delete.as_bytes()).await.status, 204);
+    assert_eq!(client.legacy(&session, "ping", json!({})).await.status, 404);
+    assert_eq!(client.exchange(delete.as_bytes()).await.status, 404);
 }
 
 #[tokio::test]

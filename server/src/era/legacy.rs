@@ -16,6 +16,8 @@ use crate::fault::{Fault, Refused};
 use crate::hub::Kind;
 use crate::jsonrpc::{self, ErrorObject, Message, Notification, Request, Response};
 use crate::mcp::lifecycle::{ClientCapabilities, InitializeResult, ServerCapabilities};
+use crate::peers::keep::Keeper;
+use crate::peers::wire::{Ask, Frame};
 use crate::serving::Serving;
 use crate::session::{Claims, SessionKey};
 use crate::shard::{Shard, epoch_seconds};
@@ -61,7 +63,7 @@ pub async fn answer(
             heard(shard, &session, &notification);
             Reply::empty(202)
         }
-        Message::Response(response) => responded(shard, &session, &response),
+        Message::Response(response) => responded(shard, &session, &response).await,
     }
 }
 
@@ -102,7 +104,7 @@ pub async fn batch(
                 heard(shard, &session, &notification);
                 continue;
             }
-            Ok(Message::Response(response)) => match responded(shard, &session, &response) {
+            Ok(Message::Response(response)) => match responded(shard, &session, &response).await {
                 Reply { status: 202, .. } => continue,
                 refused => return refused,
             },
@@ -150,6 +152,10 @@ pub fn listen(shard: &Arc<Shard>, serving: &Serving, principal: &Principal, head
     match shard.admit_stream(serving) {
         Ok(counted) => {
             let stream = shard.hub.hold(Kind::Session { session: session.key }, serving.limits.backlog, counted);
+            if shard.sessions.has_ended(session.key) {
+                // Between the two looks another shard ended it.
+                shard.hub.end_session(session.key);
+            }
             Reply { payload: Payload::Stream(stream), ..Reply::empty(200) }
         }
         Err(why) => shard.refuse(why),
@@ -206,7 +212,7 @@ fn initialize(shard: &Arc<Shard>, serving: &Serving, principal: &Principal, requ
         let token = shard.sessions.seal(&claims).map_err(|error| Fault::Failed(error.to_string()))?;
         let result = wire::encode(&InitializeResult {
             protocol_version: version.name(),
-            capabilities: ServerCapabilities::new(shard.standalone),
+            capabilities: ServerCapabilities::new(true),
             server_info: serving.snapshot.server_info(),
             instructions: serving.snapshot.instructions(),
         })?;
@@ -249,9 +255,8 @@ async fn answer_request(
         params: &request.params,
         caller: &caller,
         serving,
-        capabilities: ServerCapabilities::new(shard.standalone),
-        hub: &shard.hub,
-        levels: &shard.sessions.levels,
+        capabilities: ServerCapabilities::new(true),
+        keeper: Keeper::new(shard, session.claims.expires),
         tasks: &shard.tasks,
         exchange: &exchange,
         deadline: Instant::now() + serving.limits.request_time,
@@ -271,17 +276,26 @@ fn heard(shard: &Shard, session: &Session, notification: &Notification<'_>) {
     if notification.method == "notifications/cancelled"
         && let Some(id) = notification.params.get("requestId")
     {
-        shard.calls.cancel(session.key, id);
+        if !shard.calls.cancel(session.key, id) {
+            // Another shard may run it.
+            shard.peers.tell(&Frame::Cancel { session: session.key, id: id.get().to_owned() });
+        }
     }
 }
 
 /// A posted response: 202 when it answers a question that still waits, else 400.
-fn responded(shard: &Shard, session: &Session, response: &Response<'_>) -> Reply {
+async fn responded(shard: &Shard, session: &Session, response: &Response<'_>) -> Reply {
     let id = response.id.and_then(jsonrpc::raw_text).unwrap_or_default();
     let delivered = match shard.asks.route(session.key, &id) {
         Route::Local(slot) => shard.asks.deliver(session.key, slot, response.outcome) == Delivered::Taken,
-        // Another process asked: it is not reached from here.
-        Route::Other(..) | Route::Forged => false,
+        Route::Other(asker, slot) => {
+            let (failed, outcome) = match response.outcome {
+                Ok(result) => (false, result.get().to_owned()),
+                Err(error) => (true, error.get().to_owned()),
+            };
+            shard.peers.respond(asker, Ask::Respond { session: session.key, slot, failed, outcome }).await
+        }
+        Route::Forged => false,
     };
     if delivered { Reply::empty(202) } else { unexpected_response() }
 }

@@ -18,6 +18,7 @@ use crate::hub::Kind;
 use crate::jsonrpc::{self, ErrorObject, Message, Params, Request};
 use crate::mcp::lifecycle::{ClientCapabilities, ServerCapabilities};
 use crate::mcp::logging::LoggingLevel;
+use crate::peers::keep::Keeper;
 use crate::serving::Serving;
 use crate::shard::{Shard, epoch_seconds};
 
@@ -96,8 +97,8 @@ async fn answer_request(
         caller: &caller,
         serving,
         capabilities: ServerCapabilities::new(true).with_tasks(shard.offers_tasks()),
-        hub: &shard.hub,
-        levels: &shard.sessions.levels,
+        // No request of this era changes what is kept of a session.
+        keeper: Keeper::new(shard, 0),
         tasks: &shard.tasks,
         exchange: &exchange,
         deadline: Instant::now() + serving.limits.request_time,

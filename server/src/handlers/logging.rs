@@ -4,17 +4,14 @@ use crate::dispatch::{Call, Outcome};
 use crate::fault::Fault;
 use crate::jsonrpc::MemberError;
 use crate::mcp::logging::LoggingLevel;
+use crate::session::Change;
 
 /// Sets the level of the session.
 ///
 /// # Errors
 /// When it is not one, or too many sessions have one.
-pub fn set_level<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
+pub async fn set_level<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
     let level = call.params.parsed::<LoggingLevel>("level")?.ok_or(MemberError::Missing("level"))?;
     let session = call.caller.session.ok_or(Fault::MethodNotFound)?;
-    if call.levels.set(session, level) {
-        Ok(Outcome::Done)
-    } else {
-        Err(Fault::Failed("too many sessions of this shard have a log level".to_owned()))
-    }
+    super::change(call, session, Change::Level(level)).await
 }

@@ -11,8 +11,18 @@ pub mod tools;
 
 use std::borrow::Cow;
 
+use crate::dispatch::{Call, Outcome};
 use crate::fault::Fault;
 use crate::jsonrpc::Params;
+use crate::session::{Change, SessionKey};
+
+/// Changes what is kept of a session: on every shard, once it is answered.
+async fn change<'a>(call: &Call<'a>, session: SessionKey, change: Change) -> Result<Outcome<'a>, Fault> {
+    match call.keeper.change(session, change).await {
+        Ok(()) => Ok(Outcome::Done),
+        Err(unkept) => Err(Fault::Failed(unkept.to_string())),
+    }
+}
 
 /// The cursor of a list request (2026-07-28 `server/utilities/pagination`).
 fn cursor<'a>(params: &Params<'a>) -> Result<Option<Cow<'a, str>>, Fault> {

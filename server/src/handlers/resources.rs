@@ -3,7 +3,7 @@
 use crate::catalog::ReadError;
 use crate::dispatch::{Call, Outcome};
 use crate::fault::Fault;
-use crate::session::SessionKey;
+use crate::session::{Change, SessionKey};
 
 /// A page of the resources.
 ///
@@ -51,20 +51,20 @@ pub async fn read<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
 ///
 /// # Errors
 /// When subscriptions are not declared, or there are too many.
-pub fn subscribe<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
+pub async fn subscribe<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
     let session = subscriber(call)?;
     let uri = call.params.text("uri")?;
-    if call.hub.subscribe(session, &uri) { Ok(Outcome::Done) } else { Err(Fault::Failed("too many subscriptions".to_owned())) }
+    super::change(call, session, Change::Subscribe(uri.as_ref().into())).await
 }
 
 /// Undoes it.
 ///
 /// # Errors
 /// When subscriptions are not declared.
-pub fn unsubscribe<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
+pub async fn unsubscribe<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
     let session = subscriber(call)?;
-    call.hub.unsubscribe(session, &call.params.text("uri")?);
-    Ok(Outcome::Done)
+    let uri = call.params.text("uri")?;
+    super::change(call, session, Change::Unsubscribe(uri.as_ref().into())).await
 }
 
 fn subscriber(call: &Call<'_>) -> Result<SessionKey, Fault> {

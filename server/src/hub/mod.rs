@@ -8,7 +8,7 @@
 
 mod encode;
 
-use std::collections::{HashMap, HashSet, VecDeque};
+use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::pin::Pin;
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll, Waker};
@@ -20,7 +20,7 @@ use tokio::time::Instant;
 
 pub use encode::Kind;
 
-use crate::limits::{MAX_MUTABLE_SESSIONS, MAX_SUBSCRIPTIONS, STALLED_PERIODS};
+use crate::limits::STALLED_PERIODS;
 use crate::load::HeldStream;
 use crate::mcp::subscriptions::Event;
 use crate::session::SessionKey;
@@ -50,7 +50,7 @@ struct State {
     /// Streams of a legacy session, newest last: only the newest is sent to (2025-11-25 `basic/transports` §Multiple Connections).
     sessions: HashMap<SessionKey, Vec<usize>>,
     /// Resources a legacy session is subscribed to.
-    subscriptions: HashMap<SessionKey, HashSet<Arc<str>>>,
+    subscriptions: HashMap<SessionKey, BTreeSet<Arc<str>>>,
     /// End all streams, spread until then.
     ending: Option<Instant>,
 }
@@ -168,28 +168,13 @@ impl Hub {
         }
     }
 
-    /// Subscribes a legacy session to a resource. `false` when it, or the shard, has too many.
-    #[must_use]
-    pub fn subscribe(&self, session: SessionKey, uri: &str) -> bool {
+    /// A legacy session is subscribed to these resources, and to no others.
+    pub fn subscribed(&self, session: SessionKey, uris: &BTreeSet<Arc<str>>) {
         let mut state = lock(&self.0.state);
-        if !state.subscriptions.contains_key(&session) && state.subscriptions.len() >= MAX_MUTABLE_SESSIONS {
-            return false;
-        }
-        let uris = state.subscriptions.entry(session).or_default();
-        uris.len() < MAX_SUBSCRIPTIONS && {
-            uris.insert(uri.into());
-            true
-        }
-    }
-
-    /// Undoes a subscription.
-    pub fn unsubscribe(&self, session: SessionKey, uri: &str) {
-        let mut state = lock(&self.0.state);
-        if let Some(uris) = state.subscriptions.get_mut(&session) {
-            uris.remove(uri);
-            if uris.is_empty() {
-                state.subscriptions.remove(&session);
-            }
+        if uris.is_empty() {
+            state.subscriptions.remove(&session);
+        } else {
+            state.subscriptions.insert(session, uris.clone());
         }
     }
 

@@ -94,12 +94,12 @@ async fn one_message_goes_to_one_stream_of_a_session() {
 async fn a_session_hears_of_the_resources_it_subscribed_to() {
     let (hub, load) = (Hub::default(), Arc::new(Load::default()));
     let mut stream = hold(&hub, &load, Kind::Session { session: session(1) });
-    assert!(hub.subscribe(session(1), "test://a"));
+    hub.subscribed(session(1), &["test://a".into()].into());
     hub.notify(&Event::ResourceUpdated("test://b".into()));
     hub.notify(&Event::ResourceUpdated("test://a".into()));
     let heard = said(&mut stream).await;
     assert!(heard.contains(r#""params":{"uri":"test://a"}"#) && !heard.contains("test://b"));
-    hub.unsubscribe(session(1), "test://a");
+    hub.subscribed(session(1), &[].into());
     hub.notify(&Event::ResourceUpdated("test://a".into()));
     assert_eq!(said(&mut stream).await, "");
 }

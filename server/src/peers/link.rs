@@ -6,6 +6,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::{Buf as _, BytesMut};
+use serde_json::value::RawValue;
 use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::TcpStream;
 use tokio::sync::{Semaphore, mpsc, oneshot};
@@ -13,7 +14,8 @@ use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout, timeout_at}
 use tokio_util::sync::CancellationToken;
 
 use super::events::Cursor;
-use super::wire::{Answer, Ask, Frame, Malformed, PAGES_PER_FRAME, split};
+use super::answer;
+use super::wire::{Answer, Ask, Frame, Malformed, PAGES_PER_FRAME, RECORDS_PER_FRAME, split};
 use crate::session::Incarnation;
 use crate::shard::{Shard, epoch_seconds};
 
@@ -151,9 +153,14 @@ impl Link {
         timeout_at(deadline, asking).await.unwrap_or(Err(Unanswered::Late))
     }
 
-    /// Whether all it has ended before is known here.
+    /// Whether all it knows of sessions is known here.
     pub fn is_in_step(&self) -> bool {
         self.in_step.load(Relaxed)
+    }
+
+    /// Says something that needs no answer, and may be lost.
+    pub fn tell(&self, frame: Frame) {
+        let _ = self.out.try_send(Out::Frame(frame));
     }
 
     /// Ends it.
@@ -173,7 +180,7 @@ impl Link {
         ended
     }
 
-    async fn read(&self, shard: &Arc<Shard>, mut reader: impl AsyncRead + Unpin, mut buffer: BytesMut) -> Ended {
+    async fn read(self: &Arc<Self>, shard: &Arc<Shard>, mut reader: impl AsyncRead + Unpin, mut buffer: BytesMut) -> Ended {
         loop {
             loop {
                 let read = match split(&buffer) {
@@ -199,7 +206,7 @@ impl Link {
         }
     }
 
-    fn take(&self, shard: &Arc<Shard>, frame: Frame) -> Result<(), Ended> {
+    fn take(self: &Arc<Self>, shard: &Arc<Shard>, frame: Frame) -> Result<(), Ended> {
         match frame {
             Frame::Beat | Frame::Unknown => {}
             Frame::Hello(_) | Frame::Welcome(_) | Frame::Proof(_) => {
@@ -218,10 +225,25 @@ impl Link {
                     shard.hub.notify(&event);
                 }
             }
-            Frame::Ask { number, ask } => {
-                let answer = super::answer::answer(shard, ask);
-                self.queue(Out::Frame(Frame::Answer { number, answer }))?;
+            Frame::Records(records) => shard.learn_records(records),
+            Frame::Cancel { session, id } => {
+                if let Ok(id) = RawValue::from_string(id) {
+                    shard.calls.cancel(session, &id);
+                }
             }
+            Frame::Ask { number, ask } => match answer::at_once(shard, ask) {
+                Ok(answer) => self.queue(Out::Frame(Frame::Answer { number, answer }))?,
+                Err(ask) => {
+                    // As many at one time as the peer has room for questions; each has a deadline.
+                    let (link, shard) = (Arc::clone(self), Arc::clone(shard));
+                    tokio::spawn(async move {
+                        let answer = answer::in_time(&shard, ask).await;
+                        if link.queue(Out::Frame(Frame::Answer { number, answer })).is_err() {
+                            link.close();
+                        }
+                    });
+                }
+            },
             Frame::Answer { number, answer } => {
                 let asked = self.asked.lock().unwrap_or_else(PoisonError::into_inner).remove(&number);
                 if let Some(asked) = asked {
@@ -294,6 +316,10 @@ impl Link {
         for pages in pages.chunks(PAGES_PER_FRAME) {
             Frame::Revoked { complete: false, pages: pages.to_vec() }.encode(bytes);
         }
+        for records in shard.sessions.records(epoch_seconds()).chunks(RECORDS_PER_FRAME) {
+            Frame::Records(records.to_vec()).encode(bytes);
+        }
+        // Last: from here on the peer knows what this shard knows.
         Frame::Revoked { complete: true, pages: vec![] }.encode(bytes);
     }
 }

@@ -3,6 +3,7 @@
 //! ```text
 //! POST /load names the members → dial, or accept on the control port → greet (both prove the cluster's key) → in step
 //! raise(event) → outbox → every link → hub of each peer          revoke(session) → every live peer has answered → 204
+//! change(record) → the session's keeper → every live peer         respond → the shard that asked      cancel → all
 //! ```
 //! A process is not Ready before it is in step with every member, so that what ended before it began stays ended. It waits
 //! for nobody who is dead: a refused connection counts as heard, and silence only [`members::GIVE_UP`] long. Two that begin at once do
@@ -13,6 +14,7 @@ pub mod answer;
 mod dial;
 pub mod events;
 pub mod handshake;
+pub mod keep;
 pub mod link;
 pub mod members;
 mod metrics;
@@ -38,7 +40,7 @@ use self::events::{Cursor, Inbox, Outbox};
 use self::link::{Ended, Link, Unanswered};
 use self::members::Members;
 use self::metrics::{OutcomeLabel, WhyLabel};
-use self::wire::{Answer, Ask};
+use self::wire::{Answer, Ask, Frame};
 use crate::limits::Jitter;
 use crate::mcp::subscriptions::Event;
 use crate::session::{Incarnation, SessionKey};
@@ -48,6 +50,8 @@ use crate::shard::Shard;
 pub const LIST_WAIT: Duration = Duration::from_secs(10);
 /// How long a DELETE waits until every live peer has confirmed it; a little longer than until a silent one is given up.
 pub const REVOKE_TIME: Duration = Duration::from_secs(4);
+/// How long a posted response waits for the shard that asked.
+const RESPOND_TIME: Duration = Duration::from_secs(5);
 /// Connections to peers at one time: more than the largest cluster has shards.
 pub const MAX_LINKS: usize = 512;
 /// Between two looks while a process is not in step.
@@ -144,43 +148,78 @@ impl Peers {
     /// When one that may be alive has not confirmed in [`REVOKE_TIME`]. It will learn of it when it is connected again.
     pub async fn revoke(&self, session: SessionKey, expires: u64) -> Result<(), Unheard> {
         let start = Instant::now();
-        let deadline = start + REVOKE_TIME;
+        let (_, all) = self.everywhere(&Ask::Revoke { session, expires }, REVOKE_TIME).await;
+        self.metrics.everywhere_seconds.observe(start.elapsed().as_secs_f64());
+        all
+    }
+
+    /// Gives a response that a client posted here to the shard that asked; `false` when nobody waits for it there.
+    pub async fn respond(&self, asker: Incarnation, ask: Ask) -> bool {
+        let Some(link) = self.lock().links.get(&asker).cloned() else { return false };
+        let answer = link.ask(ask, Instant::now() + RESPOND_TIME).await;
+        self.count(&answer);
+        answer == Ok(Answer::Done)
+    }
+
+    /// Tells all peers something that needs no answer, and may be lost.
+    pub fn tell(&self, frame: &Frame) {
+        let links: Vec<_> = self.lock().links.values().cloned().collect();
+        links.iter().for_each(|link| link.tell(frame.clone()));
+    }
+
+    /// Asks every live peer, those that come back within the time included; returns how many confirmed.
+    async fn everywhere(&self, ask: &Ask, time: Duration) -> (usize, Result<(), Unheard>) {
+        let deadline = Instant::now() + time;
         let mut changed = self.changed.subscribe();
         let mut confirmed = HashSet::new();
         loop {
             changed.mark_unchanged();
             let (links, missed) = {
                 let state = self.lock();
-                let links: Vec<_> = state.links.values().filter(|link| !confirmed.contains(&link.incarnation)).cloned().collect();
+                let links: Vec<_> =
+                    state.links.values().filter(|link| !confirmed.contains(&link.incarnation)).cloned().collect();
                 let is_linked = |name: &str| state.links.values().any(|link| link.name == name);
-                (links, state.members.any_missed(start.max(Instant::now()), is_linked))
+                (links, state.members.any_missed(Instant::now(), is_linked))
             };
             let asked = links.iter().map(|link| async {
-                let answer = link.ask(Ask::Revoke { session, expires }, deadline).await;
+                let answer = link.ask(ask.clone(), deadline).await;
                 self.count(&answer);
                 (link.incarnation, answer)
             });
-            let mut lost = false;
+            let (mut lost, mut unheard) = (false, None);
             for (incarnation, answer) in join_all(asked).await {
                 match answer {
                     Ok(Answer::Done) => {
                         confirmed.insert(incarnation);
                     }
-                    Ok(Answer::Full | Answer::Unknown) => return Err(Unheard::Full),
-                    Err(Unanswered::Late) => return Err(Unheard::Late),
+                    Ok(Answer::Full | Answer::Unknown) => unheard = Some(Unheard::Full),
+                    Err(Unanswered::Late) => unheard = unheard.or(Some(Unheard::Late)),
                     Err(Unanswered::Lost) => lost = true,
                 }
             }
+            if let Some(unheard) = unheard {
+                return (confirmed.len(), Err(unheard));
+            }
             if !lost && !missed {
-                self.metrics.everywhere_seconds.observe(start.elapsed().as_secs_f64());
-                return Ok(());
+                return (confirmed.len(), Ok(()));
             }
             tokio::select! {
                 _ = changed.changed() => {}
                 () = sleep(LOOK) => {}
-                () = sleep_until(deadline) => return Err(Unheard::Late),
+                () = sleep_until(deadline) => return (confirmed.len(), Err(Unheard::Late)),
             }
         }
+    }
+
+    /// Who puts the changes of a session in order: the process that made it, and when it is gone the lowest incarnation
+    /// there is, on which all agree. None is this one.
+    fn keeper_of(&self, session: SessionKey) -> Option<Arc<Link>> {
+        if session.incarnation == self.incarnation {
+            return None;
+        }
+        let state = self.lock();
+        let lowest = || state.links.values().min_by_key(|link| link.incarnation).filter(|link| link.incarnation < self.incarnation);
+        state.links.get(&session.incarnation).or_else(lowest).cloned()
     }
 
     /// Runs the mesh until the process ends: dials whom the operator names. `list_wait` is [`LIST_WAIT`] but in tests.

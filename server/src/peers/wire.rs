@@ -9,10 +9,16 @@
 use std::sync::Arc;
 
 use crate::mcp::subscriptions::Event;
-use crate::session::{Incarnation, PAGE_BYTES, Page, SessionKey};
+use crate::limits::MAX_SUBSCRIPTIONS;
+use crate::mcp::logging::LoggingLevel;
+use crate::session::{Change, Incarnation, PAGE_BYTES, Page, Record, SessionKey};
 
 /// Bytes of one frame without its length: the largest answer that is passed on, and far more than the rest needs.
-pub const MAX_FRAME: usize = 1 << 20;
+pub const MAX_FRAME: usize = 8 << 20;
+/// Records of sessions in one frame.
+pub const RECORDS_PER_FRAME: usize = 64;
+/// Subscriptions of one record.
+const MAX_URIS: usize = MAX_SUBSCRIPTIONS;
 /// Pages of revocations in one frame.
 pub const PAGES_PER_FRAME: usize = 256;
 /// Bytes of a name, a key's id, a resource's URI.
@@ -37,6 +43,15 @@ pub enum Frame {
         complete: bool,
         /// Which.
         pages: Vec<Page>,
+    },
+    /// What is kept of sessions, when a connection begins.
+    Records(Vec<(SessionKey, Record)>),
+    /// A client cancels a request that does not run where it said so.
+    Cancel {
+        /// Whose.
+        session: SessionKey,
+        /// The request's id: JSON.
+        id: String,
     },
     /// When a connection begins: the newest event of the other side that was heard here; none when there was none.
     Heard(Option<u64>),
@@ -103,6 +118,33 @@ pub enum Ask {
         /// When it would have ended by itself, seconds since the epoch.
         expires: u64,
     },
+    /// Change what is kept of a session, and have all others keep it.
+    Change {
+        /// Whose.
+        session: SessionKey,
+        /// When the session ends by itself, seconds since the epoch.
+        expires: u64,
+        /// What.
+        change: Change,
+    },
+    /// Keep this of a session, unless something newer is kept.
+    Keep {
+        /// Whose.
+        session: SessionKey,
+        /// What.
+        record: Record,
+    },
+    /// A client's response to a question of yours was posted here.
+    Respond {
+        /// Whose.
+        session: SessionKey,
+        /// Which question.
+        slot: u64,
+        /// It is the `error`, not the `result`.
+        failed: bool,
+        /// JSON.
+        outcome: String,
+    },
     /// Of a newer version.
     Unknown,
 }
@@ -139,8 +181,29 @@ const HEARD: u8 = 6;
 const EVENT: u8 = 7;
 const ASK: u8 = 8;
 const ANSWER: u8 = 9;
+const RECORDS: u8 = 10;
+const CANCEL: u8 = 11;
 
 const ASK_REVOKE: u8 = 1;
+const ASK_CHANGE: u8 = 2;
+const ASK_KEEP: u8 = 3;
+const ASK_RESPOND: u8 = 4;
+
+const CHANGE_LEVEL: u8 = 1;
+const CHANGE_SUBSCRIBE: u8 = 2;
+const CHANGE_UNSUBSCRIBE: u8 = 3;
+
+/// By code; 0 is none.
+const LEVELS: [LoggingLevel; 8] = [
+    LoggingLevel::Debug,
+    LoggingLevel::Info,
+    LoggingLevel::Notice,
+    LoggingLevel::Warning,
+    LoggingLevel::Error,
+    LoggingLevel::Critical,
+    LoggingLevel::Alert,
+    LoggingLevel::Emergency,
+];
 
 const ANSWER_DONE: u8 = 1;
 const ANSWER_FULL: u8 = 2;
@@ -202,6 +265,19 @@ impl Frame {
                     out.extend_from_slice(page.bits.as_slice());
                 }
             }
+            Self::Records(records) => {
+                out.push(RECORDS);
+                count(out, records.len());
+                for (session, record) in records {
+                    key(out, session);
+                    encode_record(out, record);
+                }
+            }
+            Self::Cancel { session, id } => {
+                out.push(CANCEL);
+                key(out, session);
+                text(out, id);
+            }
             Self::Heard(number) => {
                 out.extend_from_slice(&[HEARD, u8::from(number.is_some())]);
                 out.extend_from_slice(&number.unwrap_or(0).to_be_bytes());
@@ -219,6 +295,24 @@ impl Frame {
                         out.push(ASK_REVOKE);
                         key(out, session);
                         out.extend_from_slice(&expires.to_be_bytes());
+                    }
+                    Ask::Change { session, expires, change } => {
+                        out.push(ASK_CHANGE);
+                        key(out, session);
+                        out.extend_from_slice(&expires.to_be_bytes());
+                        encode_change(out, change);
+                    }
+                    Ask::Keep { session, record } => {
+                        out.push(ASK_KEEP);
+                        key(out, session);
+                        encode_record(out, record);
+                    }
+                    Ask::Respond { session, slot, failed, outcome } => {
+                        out.push(ASK_RESPOND);
+                        key(out, session);
+                        out.extend_from_slice(&slot.to_be_bytes());
+                        out.push(u8::from(*failed));
+                        text(out, outcome);
                     }
                     Ask::Unknown => out.push(0),
                 }
@@ -263,6 +357,11 @@ impl Frame {
                 let pages = (0..rest.count(PAGES_PER_FRAME)?).map(|_| rest.page()).collect::<Result<_, _>>()?;
                 Self::Revoked { complete, pages }
             }
+            RECORDS => {
+                let records = (0..rest.count(RECORDS_PER_FRAME)?).map(|_| Ok((rest.session()?, rest.record()?)));
+                Self::Records(records.collect::<Result<_, _>>()?)
+            }
+            CANCEL => Self::Cancel { session: rest.session()?, id: rest.text()? },
             HEARD => {
                 let any = rest.byte()? != 0;
                 let number = rest.u64()?;
@@ -301,6 +400,32 @@ fn encode_event(out: &mut Vec<u8>, event: &Event) {
             text(out, task);
         }
     }
+}
+
+fn encode_record(out: &mut Vec<u8>, record: &Record) {
+    out.extend_from_slice(&record.version.to_be_bytes());
+    out.extend_from_slice(&record.expires.to_be_bytes());
+    out.push(record.level.map_or(0, level_code));
+    count(out, record.uris.len());
+    record.uris.iter().for_each(|uri| text(out, uri));
+}
+
+fn encode_change(out: &mut Vec<u8>, change: &Change) {
+    match change {
+        Change::Level(level) => out.extend_from_slice(&[CHANGE_LEVEL, level_code(*level)]),
+        Change::Subscribe(uri) => {
+            out.push(CHANGE_SUBSCRIBE);
+            text(out, uri);
+        }
+        Change::Unsubscribe(uri) => {
+            out.push(CHANGE_UNSUBSCRIBE);
+            text(out, uri);
+        }
+    }
+}
+
+fn level_code(level: LoggingLevel) -> u8 {
+    LEVELS.iter().zip(1..).find(|(one, _)| **one == level).map_or(0, |(_, code)| code)
 }
 
 fn count(out: &mut Vec<u8>, count: usize) {
@@ -345,12 +470,35 @@ impl Rest<'_> {
     }
 
     fn text(&mut self) -> Result<String, Malformed> {
-        let length = self.count(MAX_TEXT)?;
+        self.long_text(MAX_TEXT)
+    }
+
+    fn long_text(&mut self, most: usize) -> Result<String, Malformed> {
+        let length = self.count(most)?;
         String::from_utf8(self.take(length)?.to_vec()).map_err(|_| Malformed("a text that is not UTF-8"))
     }
 
     fn session(&mut self) -> Result<SessionKey, Malformed> {
         Ok(SessionKey { incarnation: self.array()?, number: self.u64()? })
+    }
+
+    fn record(&mut self) -> Result<Record, Malformed> {
+        let (version, expires, level) = (self.u64()?, self.u64()?, self.level()?);
+        let uris = (0..self.count(MAX_URIS)?).map(|_| self.text().map(Arc::from)).collect::<Result<_, _>>()?;
+        Ok(Record { version, expires, level, uris })
+    }
+
+    fn level(&mut self) -> Result<Option<LoggingLevel>, Malformed> {
+        Ok(usize::from(self.byte()?).checked_sub(1).and_then(|code| LEVELS.get(code).copied()))
+    }
+
+    fn change(&mut self) -> Result<Option<Change>, Malformed> {
+        Ok(match self.byte()? {
+            CHANGE_LEVEL => self.level()?.map(Change::Level),
+            CHANGE_SUBSCRIBE => Some(Change::Subscribe(self.text()?.into())),
+            CHANGE_UNSUBSCRIBE => Some(Change::Unsubscribe(self.text()?.into())),
+            _ => None,
+        })
     }
 
     fn page(&mut self) -> Result<Page, Malformed> {
@@ -372,6 +520,15 @@ impl Rest<'_> {
     fn ask(&mut self) -> Result<Ask, Malformed> {
         Ok(match self.byte()? {
             ASK_REVOKE => Ask::Revoke { session: self.session()?, expires: self.u64()? },
+            ASK_CHANGE => {
+                let (session, expires) = (self.session()?, self.u64()?);
+                self.change()?.map_or(Ask::Unknown, |change| Ask::Change { session, expires, change })
+            }
+            ASK_KEEP => Ask::Keep { session: self.session()?, record: self.record()? },
+            ASK_RESPOND => {
+                let (session, slot, failed) = (self.session()?, self.u64()?, self.byte()? != 0);
+                Ask::Respond { session, slot, failed, outcome: self.long_text(MAX_FRAME)? }
+            }
             _ => Ask::Unknown,
         })
     }
@@ -383,6 +540,11 @@ mod tests {
 
     fn page() -> Page {
         Page { incarnation: [3; 16], index: 2, expires: 77, bits: Box::new([5; PAGE_BYTES]) }
+    }
+
+    fn record() -> Record {
+        let uris = ["a:b", "a:c"].map(Arc::from).into();
+        Record { version: 6, expires: 7, level: Some(LoggingLevel::Debug), uris }
     }
 
     fn frames() -> Vec<Frame> {
@@ -413,6 +575,13 @@ mod tests {
             Frame::Event { number: 4, event: Event::TaskChanged { id: "x".into(), task: "{}".into() } },
             Frame::Event { number: u64::MAX, event: Event::ResourceUpdated("test://ü".into()) },
             Frame::Ask { number: 8, ask: Ask::Revoke { session, expires: 3 } },
+            Frame::Records(vec![(session, record()), (session, Record { level: None, ..record() })]),
+            Frame::Cancel { session, id: "\"a\"".to_owned() },
+            Frame::Ask { number: 9, ask: Ask::Keep { session, record: record() } },
+            Frame::Ask { number: 9, ask: Ask::Change { session, expires: 4, change: Change::Level(LoggingLevel::Emergency) } },
+            Frame::Ask { number: 9, ask: Ask::Change { session, expires: 4, change: Change::Subscribe("a:b".into()) } },
+            Frame::Ask { number: 9, ask: Ask::Change { session, expires: 4, change: Change::Unsubscribe("a:b".into()) } },
+            Frame::Ask { number: 9, ask: Ask::Respond { session, slot: 5, failed: true, outcome: "{}".to_owned() } },
             Frame::Answer { number: 8, answer: Answer::Done },
             Frame::Answer { number: 8, answer: Answer::Full },
             Frame::Answer { number: 8, answer: Answer::Unknown },

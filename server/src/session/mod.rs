@@ -2,6 +2,7 @@
 //! any stateless request of any session and looks nothing up.
 
 mod levels;
+mod records;
 mod revocations;
 mod seal;
 mod token;
@@ -15,6 +16,8 @@ use mcp_crds::control::{Key, KeyRing, hex};
 use ring::rand::{SecureRandom as _, SystemRandom};
 
 pub use levels::Levels;
+use records::Records;
+pub use records::{Change, MAX_RECORD_BYTES, Record, TooMany};
 use revocations::Revocations;
 pub use revocations::{Full, MAX_PAGES, PAGE_BYTES, Page};
 pub use seal::{MAX_STATE_BYTES, Tagger};
@@ -34,6 +37,7 @@ pub struct Sessions {
     /// What sessions want to hear.
     pub levels: Levels,
     revoked: Mutex<Revocations>,
+    records: Mutex<Records>,
 }
 
 #[derive(Debug)]
@@ -71,6 +75,7 @@ impl Sessions {
             states: AtomicU64::new(1),
             levels: Levels::default(),
             revoked: Mutex::default(),
+            records: Mutex::default(),
         })
     }
 
@@ -162,6 +167,38 @@ impl Sessions {
     /// When too many are remembered already.
     pub fn revoke(&self, session: SessionKey, expires: u64, now: u64) -> Result<(), Full> {
         lock(&self.revoked).revoke(session, expires, now)
+    }
+
+    /// Changes what is kept of a session; returns what that is now.
+    ///
+    /// # Errors
+    /// When a bound is in the way; nothing has changed.
+    pub fn change(&self, session: SessionKey, expires: u64, change: &Change, now_ms: u64) -> Result<Record, TooMany> {
+        lock(&self.records).change(session, expires, change, now_ms)
+    }
+
+    /// Takes in what another shard keeps of a session; `false` when this one keeps something as new.
+    ///
+    /// # Errors
+    /// When a bound is in the way.
+    pub fn learn_record(&self, session: SessionKey, record: Record, now: u64) -> Result<bool, TooMany> {
+        lock(&self.records).learn(session, record, now)
+    }
+
+    /// What is kept of a session.
+    pub fn record(&self, session: SessionKey) -> Option<Record> {
+        lock(&self.records).get(session).cloned()
+    }
+
+    /// What is kept of all sessions.
+    pub fn records(&self, now: u64) -> Vec<(SessionKey, Record)> {
+        lock(&self.records).all(now)
+    }
+
+    /// Keeps nothing of a session that has ended.
+    pub fn forget(&self, session: SessionKey) {
+        lock(&self.records).forget(session);
+        self.levels.end_session(session);
     }
 
     /// All sessions that were ended and have not expired.

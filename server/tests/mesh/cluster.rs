@@ -27,15 +27,22 @@ pub struct Cluster {
     listed: Vec<Member>,
     epoch: u64,
     made: usize,
+    program: fn() -> Code,
 }
 
 impl Cluster {
     /// So many shards, all begun at once and in step with each other.
     pub async fn of(count: usize) -> Self {
+        Self::running(count, Code::default).await
+    }
+
+    /// The same with a program.
+    pub async fn running(count: usize, program: fn() -> Code) -> Self {
         let mut config = config();
         config.limits.max_connections = 2_000;
         config.limits.max_in_flight_requests = 2_000;
-        let mut cluster = Self { shards: BTreeMap::new(), ring: generated_ring(), config, listed: vec![], epoch: 0, made: 0 };
+        let mut cluster =
+            Self { shards: BTreeMap::new(), ring: generated_ring(), config, listed: vec![], epoch: 0, made: 0, program };
         for _ in 0..count {
             cluster.create().await;
         }
@@ -50,7 +57,7 @@ impl Cluster {
         let name = format!("c-{:02}", self.made);
         self.made += 1;
         let waits = (Duration::from_millis(200), LIST_WAIT);
-        let shard = Running::member(&name, Some(&self.config), self.ring.clone(), waits, Code::default()).await;
+        let shard = Running::member(&name, Some(&self.config), self.ring.clone(), waits, (self.program)()).await;
         // Before, it does not know the operator's key.
         shard.until("configured", |shard| shard.serving().is_some()).await;
         self.shards.insert(name.clone(), shard);
@@ -130,6 +137,15 @@ pub async fn stream(shard: &Running, session: &str) -> Client {
     let head = client.head().await;
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
     client
+}
+
+/// Reads until an event with this text has come whole; returns all that was read.
+pub async fn until(client: &mut Client, text: &str) -> String {
+    let mut said = client.until(text).await;
+    while !said.rfind(text).is_some_and(|at| said[at..].contains("\n\n")) {
+        said += &client.until("\n").await;
+    }
+    said
 }
 
 pub async fn open(shard: &Running) -> String {

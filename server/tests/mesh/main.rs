@@ -8,4 +8,6 @@ mod harness;
 
 mod ended;
 mod events;
+mod forwards;
+mod kept;
 mod links;

@@ -1,0 +1,178 @@
+//! What a session can change of itself: what it is subscribed to, and which log messages it wants. Kept by every shard, since
+//! any may run its next request or hold its stream; of two versions of a record the newer stands. Pure: time is an argument.
+
+use std::collections::{BTreeSet, HashMap};
+use std::sync::Arc;
+
+use super::SessionKey;
+use crate::limits::{MAX_FILTER_BYTES, MAX_MUTABLE_SESSIONS, MAX_SUBSCRIPTIONS};
+use crate::mcp::logging::LoggingLevel;
+
+/// Bytes of the URIs of all records: what a cluster's subscriptions may cost each of its shards.
+pub const MAX_RECORD_BYTES: usize = 16 << 20;
+
+/// The changeable part of a session.
+#[derive(Clone, Debug, Default, PartialEq, Eq)]
+pub struct Record {
+    /// Grows with every change; about the time of the last one, milliseconds since the epoch.
+    pub version: u64,
+    /// When the session ends by itself, seconds since the epoch.
+    pub expires: u64,
+    /// Log messages it wants; none before it says so.
+    pub level: Option<LoggingLevel>,
+    /// Resources it is subscribed to.
+    pub uris: BTreeSet<Arc<str>>,
+}
+
+/// A change of a record.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub enum Change {
+    /// `logging/setLevel`
+    Level(LoggingLevel),
+    /// `resources/subscribe`
+    Subscribe(Arc<str>),
+    /// `resources/unsubscribe`
+    Unsubscribe(Arc<str>),
+}
+
+/// A bound is in the way: of the session's subscriptions, or of all records.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, thiserror::Error)]
+#[error("too many subscriptions")]
+pub struct TooMany;
+
+/// The records of a cluster.
+#[derive(Debug, Default)]
+pub(super) struct Records {
+    of: HashMap<SessionKey, Record>,
+    bytes: usize,
+}
+
+impl Record {
+    fn bytes(&self) -> usize {
+        self.uris.iter().map(|uri| uri.len()).sum()
+    }
+}
+
+impl Records {
+    /// Changes the record of a session; returns what it is now.
+    pub(super) fn change(
+        &mut self,
+        session: SessionKey,
+        expires: u64,
+        change: &Change,
+        now_ms: u64,
+    ) -> Result<Record, TooMany> {
+        let mut record = self.of.get(&session).cloned().unwrap_or_default();
+        match change {
+            Change::Level(level) => record.level = Some(*level),
+            Change::Subscribe(uri) => {
+                record.uris.insert(Arc::clone(uri));
+            }
+            Change::Unsubscribe(uri) => {
+                record.uris.remove(uri);
+            }
+        }
+        if record.uris.len() > MAX_SUBSCRIPTIONS || record.bytes() > MAX_FILTER_BYTES {
+            return Err(TooMany);
+        }
+        record.expires = expires;
+        record.version = now_ms.max(record.version + 1);
+        self.learn(session, record.clone(), now_ms / 1000)?;
+        Ok(record)
+    }
+
+    /// Takes in a record that another shard knows; `false` when the one here is as new.
+    pub(super) fn learn(&mut self, session: SessionKey, record: Record, now: u64) -> Result<bool, TooMany> {
+        let known = self.of.get(&session);
+        if record.expires <= now || known.is_some_and(|known| known.version >= record.version) {
+            return Ok(false);
+        }
+        let is_new = known.is_none();
+        let before = known.map_or(0, Record::bytes);
+        let fits = |records: &Self| {
+            (!is_new || records.of.len() < MAX_MUTABLE_SESSIONS)
+                && records.bytes - before + record.bytes() <= MAX_RECORD_BYTES
+        };
+        if !fits(self) {
+            self.of.retain(|_, record| record.expires > now);
+            self.bytes = self.of.values().map(Record::bytes).sum();
+            if !fits(self) {
+                return Err(TooMany);
+            }
+        }
+        self.bytes = self.bytes - before + record.bytes();
+        self.of.insert(session, record);
+        Ok(true)
+    }
+
+    /// Forgets a session that has ended.
+    pub(super) fn forget(&mut self, session: SessionKey) {
+        if let Some(record) = self.of.remove(&session) {
+            self.bytes -= record.bytes();
+        }
+    }
+
+    /// The record of a session.
+    pub(super) fn get(&self, session: SessionKey) -> Option<&Record> {
+        self.of.get(&session)
+    }
+
+    /// All of them.
+    pub(super) fn all(&self, now: u64) -> Vec<(SessionKey, Record)> {
+        let live = self.of.iter().filter(|(_, record)| record.expires > now);
+        live.map(|(session, record)| (*session, record.clone())).collect()
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn session(number: u64) -> SessionKey {
+        SessionKey { incarnation: [1; 16], number }
+    }
+
+    fn subscribe(uri: &str) -> Change {
+        Change::Subscribe(uri.into())
+    }
+
+    #[test]
+    fn the_newer_record_stands_in_whatever_order_they_come() {
+        let (mut one, mut other) = (Records::default(), Records::default());
+        let first = one.change(session(1), 100, &subscribe("a:1"), 5_000).unwrap();
+        let second = one.change(session(1), 100, &Change::Unsubscribe("a:1".into()), 4_000).unwrap();
+        assert!(second.version > first.version, "also when the clock went back");
+        assert_eq!(other.learn(session(1), second.clone(), 5), Ok(true));
+        assert_eq!(other.learn(session(1), first, 5), Ok(false));
+        assert_eq!(other.get(session(1)), Some(&second));
+        let level = other.change(session(1), 100, &Change::Level(LoggingLevel::Info), 6_000).unwrap();
+        assert_eq!((one.learn(session(1), level.clone(), 5), one.get(session(1))), (Ok(true), Some(&level)));
+    }
+
+    #[test]
+    fn a_session_has_a_bound_and_refusing_changes_nothing() {
+        let mut records = Records::default();
+        for n in 0..MAX_SUBSCRIPTIONS {
+            records.change(session(1), 100, &subscribe(&format!("a:{n}")), 0).unwrap();
+        }
+        let before = records.get(session(1)).cloned();
+        assert_eq!(records.change(session(1), 100, &subscribe("one:more"), 0), Err(TooMany));
+        assert_eq!(records.change(session(2), 100, &subscribe(&"x".repeat(MAX_FILTER_BYTES + 1)), 0), Err(TooMany));
+        assert_eq!((records.get(session(1)).cloned(), records.get(session(2))), (before, None));
+        assert!(records.change(session(1), 100, &Change::Level(LoggingLevel::Error), 0).is_ok());
+    }
+
+    #[test]
+    fn all_records_have_a_bound_and_expired_ones_make_room() {
+        let mut records = Records::default();
+        for n in 0..MAX_MUTABLE_SESSIONS as u64 {
+            records.change(session(n), if n == 0 { 50 } else { 100 }, &subscribe("a:1"), 0).unwrap();
+        }
+        assert_eq!(records.change(session(u64::MAX), 100, &subscribe("a:1"), 49_000), Err(TooMany));
+        assert!(records.change(session(u64::MAX), 100, &subscribe("a:1"), 50_000).is_ok());
+        assert_eq!(records.get(session(0)), None);
+        records.forget(session(1));
+        assert_eq!(records.bytes, 3 * (MAX_MUTABLE_SESSIONS - 1));
+        assert_eq!(records.all(100).len(), 0);
+    }
+}
