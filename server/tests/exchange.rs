@@ -566,7 +566,11 @@ async fn a_legacy_question_outlives_its_connection_and_its_answer_is_taken() {
 
 #[tokio::test]
 async fn a_modern_call_ends_with_its_connection_whatever_its_reply_was_to_be() {
-    let (server, watch) = start().await;
+    // Longer than the test waits: it is not the deadline that ends them.
+    let mut patient = config();
+    patient.limits.request_timeout_ms = 120_000;
+    let watch = Arc::new(Watch::default());
+    let server = Running::with_code(&patient, program(&watch)).await;
     let (headers, body) = modern("tools/call", json!({"name": "waits"}));
     let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
     let json_only = [headers.clone(), vec![("accept", "application/json")]].concat();
