@@ -176,6 +176,22 @@ const WALLS: &[Wall] = &[
             "crate::hub",
         ],
     },
+    Wall {
+        because: "what a request says to its client knows no connection, and no era's wire",
+        files: &["server/src/exchange"],
+        never: &[
+            "hyper",
+            "hyper_util",
+            "http",
+            "http_body",
+            "tokio::net",
+            "std::net",
+            "crate::http",
+            "crate::listener",
+            "crate::era",
+            "crate::handlers",
+        ],
+    },
     Wall { because: "http knows dispatch, not what dispatch calls", files: &["server/src/http"], never: &["crate::handlers"] },
 ];
 

@@ -8,6 +8,7 @@
 //!            limits, load           hub (held streams) ← serving (a catalog flips: list_changed)
 //!                                   session (sealed ids)
 //!
+//! exchange   progress, log messages and questions of a running request (handlers → the POST's stream)
 //! peers      the mesh: events, ended sessions      (over the control port, each pair of shards)
 //! watch → staging → serving    mounted folders → what is staged → what is in force
 //! admin  /livez /readyz /metrics        control  /load /drain, signed by the operator
