@@ -119,33 +119,42 @@ fn load(view: &View<'_>) -> LoadStatus {
     let used: Vec<_> = view.memory().collect();
     let bytes = |part: fn(&view::Memory<'_>) -> u64| used.iter().map(part).fold(0, u64::saturating_add);
     let mean = (!used.is_empty()).then(|| steady(previous.memory_percent, bytes(|m| m.used), bytes(|m| m.limit)));
-    let learnt = view.decision.numbers.bytes_per_load;
+    let bytes_per_connection = bytes_per_connection(view, previous.bytes_per_connection.as_ref());
     LoadStatus {
         connections: sum(&mut reports().map(mcp_crds::load::LoadReport::load)),
         streams: sum(&mut reports().map(|report| report.streams)),
         capacity: sum(&mut view.serving().filter_map(ObservedShard::reported).map(|report| report.hard_cap)),
-        target_per_replica: signed(target(view, &previous)),
-        bytes_per_connection: (learnt > 0).then(|| bytes_per_connection(previous.bytes_per_connection, learnt)),
+        target_per_replica: signed(target(view, &previous, bytes_per_connection.as_ref())),
+        bytes_per_connection,
         memory_percent: mean,
         hottest_memory_percent: view.peak().map(|peak| peak.steady(previous.hottest_memory_percent)),
     }
 }
 
 /// What a shard is meant to hold. Where memory bounds it, it is learnt and fidgets: for one and the same spec it stays until
-/// it moved by 10 %.
-fn target(view: &View<'_>, previous: &LoadStatus) -> u64 {
+/// what was learnt is shown anew, and it moved by 10 %.
+fn target(view: &View<'_>, previous: &LoadStatus, bytes_per_connection: Option<&String>) -> u64 {
     let target = three_figures(view.decision.numbers.target);
     let before = u64::try_from(previous.target_per_replica).unwrap_or_default();
     let same_spec = view.previous.observed_generation == view.observed.cluster.metadata.generation;
-    if same_spec && !is_far(before, target) { before } else { target }
+    let as_learnt = bytes_per_connection == previous.bytes_per_connection.as_ref();
+    if same_spec && before > 0 && (as_learnt || !is_far(before, target)) { before } else { target }
 }
 
-/// What a connection costs is learnt too.
-fn bytes_per_connection(previous: Option<String>, learnt: u64) -> String {
-    let before = previous.as_ref().and_then(|text| Bytes::try_from(&Size(text.clone())).ok());
-    match (previous, before) {
-        (Some(previous), Some(before)) if !is_far(before.0, learnt) => previous,
-        _ => size(three_figures(learnt)),
+/// What a connection costs is learnt too. Among few connections the kernel's own bookkeeping looks like their cost, and moves
+/// for an hour: it stays until it moved by 10 %, and by what makes two points of the memory of all shards.
+fn bytes_per_connection(view: &View<'_>, previous: Option<&String>) -> Option<String> {
+    let learnt = view.decision.numbers.bytes_per_load;
+    let before = previous.and_then(|text| Bytes::try_from(&Size(text.clone())).ok());
+    let load = view.reports().map(|(_, report)| report.load()).fold(0, u64::saturating_add);
+    let limits = view.memory().map(|memory| memory.limit).fold(0, u64::saturating_add);
+    let is_slight = |before: u64| {
+        let moved = u128::from(before.abs_diff(learnt)) * u128::from(load);
+        moved * 100 < u128::from(limits) * u128::from(PERCENT_STEP.unsigned_abs())
+    };
+    match before {
+        Some(before) if !is_far(before.0, learnt) || is_slight(before.0) => previous.cloned(),
+        _ => (learnt > 0).then(|| size(three_figures(learnt))),
     }
 }
 

@@ -718,6 +718,24 @@ fn memory_that_fidgets_is_never_written() {
     assert_eq!(writes(|seconds| restless(seconds, 0.0, 3.0)), []);
 }
 
+/// Pages of the binary that are counted to a shard as they are used, for an hour, among a handful of connections.
+#[test]
+fn what_a_few_connections_seem_to_cost_is_not_written_and_what_many_cost_is() {
+    let learning = |streams: u64| {
+        writes(move |seconds| {
+            let mut pass = healthy();
+            pass.cluster = pass.cluster.each(|shard| shard.load(streams, 512 * MIB * 27 / 100));
+            let learnt = (12 << 10) + u64::try_from(seconds).unwrap() * 20;
+            pass.decision.numbers.bytes_per_load = learnt;
+            pass.decision.numbers.target = 12_000 * (12 << 10) / learnt;
+            pass
+        })
+    };
+    assert_eq!(learning(5), []);
+    let writes = learning(10_200);
+    assert!(!writes.is_empty() && writes.len() <= 10, "{writes:?}");
+}
+
 #[test]
 fn load_that_fidgets_is_written_once_a_minute_at_most() {
     let writes = writes(|seconds| restless(seconds, 5.0, 3.0));
