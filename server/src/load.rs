@@ -16,6 +16,7 @@ pub struct Load {
     body_bytes: AtomicU64,
     shed: AtomicU64,
     unsaid: AtomicU64,
+    panics: AtomicU64,
     rejected: [AtomicU64; Refused::ALL.len()],
     retry_after_ms: AtomicU64,
 }
@@ -90,6 +91,16 @@ impl Load {
     /// Counts streams ended by the memory guard.
     pub fn shed(&self, streams: u64) {
         self.shed.fetch_add(streams, Relaxed);
+    }
+
+    /// Counts a handler that panicked.
+    pub fn panicked(&self) {
+        self.panics.fetch_add(1, Relaxed);
+    }
+
+    /// Handlers that panicked since the start.
+    pub fn panics_total(&self) -> u64 {
+        self.panics.load(Relaxed)
     }
 
     /// Counts notifications of running requests that were never sent.

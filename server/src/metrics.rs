@@ -46,6 +46,7 @@ struct Gauges {
     memory_limit: Gauge,
     memory_stage: Gauge,
     shed: Counter,
+    panics: Counter,
     asks_waiting: Gauge,
     asks_refused: Counter,
     unsaid: Counter,
@@ -116,6 +117,7 @@ impl Metrics {
             "How far the memory guard has gone: 0 normal, 1 refusing streams, 2 purging, 3 shedding",
             gauges.memory_stage.clone(),
         );
+        registry.register("mcp_handler_panics", "Handlers of the program that panicked", gauges.panics.clone());
         registry.register("mcp_streams_shed", "Streams ended by the memory guard", gauges.shed.clone());
         registry.register("mcp_load_reports", "Load reports given to the operator", gauges.reports.clone());
         Self { registry: Mutex::new(registry), requests, duration, rejected, gauges }
@@ -147,6 +149,7 @@ impl Metrics {
         gauge(&gauges.memory_limit, guard.limit);
         gauge(&gauges.memory_stage, guard.stage as u64);
         raise(&gauges.shed, load.shed_total());
+        raise(&gauges.panics, load.panics_total());
         gauge(&gauges.asks_waiting, shard.asks.waiting() as u64);
         raise(&gauges.asks_refused, shard.asks.refused());
         raise(&gauges.unsaid, load.unsaid_total());

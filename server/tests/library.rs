@@ -11,7 +11,7 @@ use harness::{Client, Running, config, meta, modern, post, tool};
 use mcp_crds::load::LoadReport;
 use mcp_server::fault::Fault;
 use mcp_server::library::{
-    Answer, Arguments, Code, Context, Failure, Message, NoArguments, Program, Prompt, Read, Resource, Tool,
+    Answer, Arguments, Code, Context, Failure, Message, NoArguments, Program, Prompt, Read, Resource, ResourceTemplate, Tool,
 };
 use mcp_server::session::generated_ring;
 use schemars::JsonSchema;
@@ -50,6 +50,12 @@ fn program() -> Program {
                 Message::assistant("Hm."),
             ])
         })
+        .resource_template(
+            ResourceTemplate::new("test://{box}/{id}", "thing").mime_type("text/plain"),
+            async |context: Context| {
+                Ok(format!("{} of {} at {}", context.text("id").unwrap(), context.text("box").unwrap(), context.name()))
+            },
+        )
         .resource(Resource::new("test://bytes", "bytes").mime_type("application/x-bytes"), async |context: Context| {
             assert_eq!(context.name(), "test://bytes");
             Ok(Read::bytes([0, 1]))
@@ -105,6 +111,13 @@ async fn prompts_and_resources_of_a_program_are_checked_and_answered_as_those_of
         ])
     );
     assert_eq!(client.modern("prompts/get", json!({"name": "haiku"})).await.error_code(), -32602);
+    let read = client.modern("resources/read", json!({"uri": "test://a%20box/7"})).await.json();
+    assert_eq!(
+        read["result"]["contents"],
+        json!([{"uri": "test://a%20box/7", "mimeType": "text/plain", "text": "7 of a box at test://a%20box/7"}])
+    );
+    let templates = client.modern("resources/templates/list", json!({})).await.json();
+    assert_eq!(templates["result"]["resourceTemplates"][0]["uriTemplate"], "test://{box}/{id}");
     assert_eq!(names(&client.modern("resources/list", json!({})).await.json(), "resources"), ["bytes", "note"]);
     let read = client.modern("resources/read", json!({"uri": "test://bytes"})).await.json();
     assert_eq!(read["result"]["contents"], json!([{"uri": "test://bytes", "mimeType": "application/x-bytes", "blob": "AAE="}]));
@@ -129,6 +142,7 @@ async fn a_panic_is_the_end_of_its_call_and_of_nothing_else() {
     let next = client.modern("tools/call", json!({"name": "add", "arguments": {"a": 1, "b": 1}})).await.json();
     assert_eq!(next["result"]["structuredContent"], json!({"sum": 2}), "on the same connection");
     assert_eq!(running.shard.load.in_flight(), 0);
+    assert!(running.admin("/metrics").await.body.contains("mcp_handler_panics_total 1"));
 }
 
 #[tokio::test]

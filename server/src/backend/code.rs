@@ -40,11 +40,14 @@ impl<T> Handler<T> {
     /// # Cancel safety
     /// Dropping the future drops the handler's.
     pub(crate) async fn run(&self, context: Context) -> Result<T, Failure> {
-        let name = context.name().to_owned();
+        let (name, handle) = (context.name().to_owned(), context.handle().clone());
         // The handler may also panic before there is a future.
         let running = AssertUnwindSafe(async { (self.0)(context).await });
         running.catch_unwind().await.unwrap_or_else(|panic| {
             error!(handler = name, panic = said(panic.as_ref()), "a handler panicked");
+            if let Some(shard) = handle.shard() {
+                shard.load.panicked();
+            }
             Err(Failure::Fault(Fault::Failed(format!("{name} failed: an internal error"))))
         })
     }
@@ -94,20 +97,19 @@ impl CodeTool {
                 Err(Failure::Fault(fault)) => Err(fault),
             }
         });
-        let task = match became.try_recv() {
-            Ok(task) => task,
-            Err(_) => tokio::select! {
+        let task = if let Ok(task) = became.try_recv() {
+            task
+        } else {
+            tokio::select! {
                 biased;
-                done = &mut running => match became.try_recv() {
+                done = &mut running => {
+                    let Ok(task) = became.try_recv() else { return done.map(Answered::Result) };
                     // It ended in the same breath.
-                    Ok(task) => {
-                        running = Box::pin(ready(done));
-                        task
-                    }
-                    Err(_) => return done.map(Answered::Result),
-                },
+                    running = Box::pin(ready(done));
+                    task
+                }
                 Ok(task) = &mut became => task,
-            },
+            }
         };
         let seed = task.seed();
         task.run(running);

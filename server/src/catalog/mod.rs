@@ -98,7 +98,7 @@ impl Snapshot {
             |resource| Resource::build(resource, &means),
             &mut problems,
         );
-        let templates = entries(
+        let mut templates = entries(
             "resource template",
             &config.resource_templates,
             |template| &template.definition.uri_template,
@@ -108,6 +108,7 @@ impl Snapshot {
         let mut prompts = entries("prompt", &config.prompts, |prompt| &prompt.name, Prompt::build, &mut problems);
         join("tool", &mut tools, &code.tools, |definition| &definition.name, &mut problems);
         join("resource", &mut resources, &code.resources, |definition| &definition.uri, &mut problems);
+        join("resource template", &mut templates, &code.templates, |definition| &definition.uri_template, &mut problems);
         join("prompt", &mut prompts, &code.prompts, |definition| &definition.name, &mut problems);
         let templates = Templates::new(templates.into_values().collect()).unwrap_or_else(|problem| {
             problems.push(problem);
@@ -140,8 +141,8 @@ impl Snapshot {
             Ok(shown) => json(&shown),
             Err(error) => Err(format!("resource template {}: {error}", definition.uri_template)),
         };
-        let mut definitions: Vec<_> = config.resource_templates.iter().map(|template| &template.definition).collect();
-        definitions.sort_by(|one, other| one.uri_template.cmp(&other.uri_template));
+        let definitions = config.resource_templates.iter().map(|template| &template.definition);
+        let definitions = shown(definitions, &code.templates, |definition| &definition.uri_template);
         let template_pages = pages(List::ResourceTemplates, definitions.into_iter().map(template).collect());
         let definitions = shown(config.prompts.iter(), &code.prompts, |definition| &definition.name);
         let prompt_pages =

@@ -4,14 +4,17 @@ use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use mcp_crds::catalog::template::{TextTemplate, UriTemplate};
-use mcp_crds::catalog::{CompiledResourceTemplate, Contents};
+use mcp_crds::catalog::{CompiledResourceTemplate, Contents, ResourceTemplateDefinition};
 use serde_json::{Map, Value};
 
 use super::completion::Values;
 use super::resource::ReadError;
 use super::{Means, chain};
 use crate::backend::Asking;
+use crate::backend::code::Handler;
 use crate::backend::http::HttpResource;
+use crate::fault::Fault;
+use crate::library::{Context, Handle, Read};
 use crate::mcp::content::{Body, ResourceContents, Text};
 use crate::mcp::resources::ReadResourceResult;
 
@@ -29,6 +32,7 @@ pub struct ResourceTemplate {
 enum Source {
     Text { text: TextTemplate, mime_type: Option<Text> },
     Http(Box<HttpResource>),
+    Code { mime_type: Option<Text>, handler: Handler<Read>, handle: Handle },
 }
 
 /// All templates, the one that is asked first in front.
@@ -51,10 +55,9 @@ impl ResourceTemplate {
         let values = |name: &str| template.completions.get(name).map_or_else(Values::default, |values| Values::new(values));
         let completions = uri.variables().map(|name| (name.to_owned(), values(name))).collect();
         let source = match &template.contents {
-            Contents::Text(text) => Source::Text {
-                text: TextTemplate::parse(text),
-                mime_type: definition.mime_type.as_deref().map(Text::from),
-            },
+            Contents::Text(text) => {
+                Source::Text { text: TextTemplate::parse(text), mime_type: definition.mime_type.as_deref().map(Text::from) }
+            }
             Contents::Blob(_) => return Err("a blob has no variables".to_owned()),
             Contents::Http(http) => {
                 let backend = means.backend(http.backend.as_deref())?;
@@ -64,6 +67,19 @@ impl ResourceTemplate {
             }
         };
         Ok(Self { written: definition.uri_template.clone(), uri, completions, source })
+    }
+
+    /// A resource template of the program.
+    pub(crate) fn of_code(
+        definition: &ResourceTemplateDefinition,
+        handler: Handler<Read>,
+        handle: Handle,
+    ) -> Result<Self, String> {
+        let written = definition.uri_template.clone();
+        let uri = UriTemplate::parse(&written).map_err(|error| format!("{written}: {error}"))?;
+        let completions = uri.variables().map(|name| (name.to_owned(), Values::default())).collect();
+        let mime_type = definition.mime_type.as_deref().map(Text::from);
+        Ok(Self { written, uri, completions, source: Source::Code { mime_type, handler, handle } })
     }
 
     /// What a variable is completed with; none when there is no such variable.
@@ -90,6 +106,11 @@ impl Match<'_> {
                 body: Body::Text(text.expand(&self.values).into()),
             },
             Source::Http(http) => http.read(uri, &self.values, asking.deadline).await?,
+            Source::Code { mime_type, handler, handle } => {
+                let context = Context::new(uri, self.values.clone(), asking, handle.clone());
+                let read = handler.run(context).await.map_err(Fault::from)?;
+                read.into_contents(uri, mime_type.as_ref())
+            }
         };
         Ok(ReadResourceResult { contents: vec![contents] })
     }

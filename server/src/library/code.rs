@@ -4,14 +4,14 @@ use std::collections::BTreeSet;
 use std::fmt;
 use std::sync::Arc;
 
-use mcp_crds::catalog::{self as authored, ResourceDefinition, ToolDefinition};
+use mcp_crds::catalog::{self as authored, ResourceDefinition, ResourceTemplateDefinition, ToolDefinition};
 use mcp_crds::control::hex;
 use ring::digest::{SHA256, digest};
 use serde::Serialize;
 
 use super::{Handle, Program, Read};
 use crate::backend::code::{Handler, TaskRule};
-use crate::catalog::{Prompt, Resource, Tool};
+use crate::catalog::{Prompt, Resource, ResourceTemplate, Tool};
 use crate::mcp::prompts::PromptMessage;
 use crate::mcp::tools::CallToolResult;
 
@@ -37,12 +37,19 @@ pub(super) struct CodedResource {
     pub(super) handler: Handler<Read>,
 }
 
+#[derive(Debug)]
+pub(super) struct CodedTemplate {
+    pub(super) definition: ResourceTemplateDefinition,
+    pub(super) handler: Handler<Read>,
+}
+
 /// A checked program: tools, prompts and resources with what answers them. `mcp-server` itself has none.
 #[derive(Debug, Default)]
 pub struct Code {
     pub(crate) tools: Vec<(ToolDefinition, Arc<Tool>)>,
     pub(crate) prompts: Vec<(authored::Prompt, Arc<Prompt>)>,
     pub(crate) resources: Vec<(ResourceDefinition, Arc<Resource>)>,
+    pub(crate) templates: Vec<(ResourceTemplateDefinition, Arc<ResourceTemplate>)>,
     pub(crate) handle: Handle,
     /// Of the definitions: two programs with one catalog page differently.
     digest: String,
@@ -54,7 +61,7 @@ pub struct InvalidProgram(pub Vec<String>);
 
 impl Code {
     pub(super) fn new(program: Program) -> Result<Self, InvalidProgram> {
-        let Program { tools, prompts, resources, handle, .. } = program;
+        let Program { tools, prompts, resources, templates, handle, .. } = program;
         let mut problems = Vec::new();
         let tools = entries("tool", tools, &mut problems, |CodedTool { definition, handler, task }| {
             named(&definition.name)?;
@@ -71,11 +78,15 @@ impl Code {
             let resource = Resource::of_code(&definition, handler, handle.clone());
             Ok((definition.uri.clone(), definition, resource))
         });
+        let templates = entries("resource template", templates, &mut problems, |CodedTemplate { definition, handler }| {
+            let template = ResourceTemplate::of_code(&definition, handler, handle.clone())?;
+            Ok((definition.uri_template.clone(), definition, template))
+        });
         if !problems.is_empty() {
             return Err(InvalidProgram(problems));
         }
-        let digest = sum(&(of(&tools), of(&prompts), of(&resources)));
-        Ok(Self { tools, prompts, resources, handle, digest })
+        let digest = sum(&(of(&tools), of(&prompts), of(&resources), of(&templates)));
+        Ok(Self { tools, prompts, resources, templates, handle, digest })
     }
 
     /// Names what clients page through: the catalog of this hash with this program.
@@ -93,13 +104,13 @@ fn entries<C, D, B>(
 ) -> Vec<(D, Arc<B>)> {
     let mut known = BTreeSet::new();
     let mut entries = Vec::with_capacity(coded.len());
-    for coded in coded {
-        match build(coded) {
-            Ok((key, definition, built)) => {
+    for entry in coded {
+        match build(entry) {
+            Ok((key, definition, ready)) => {
                 if !known.insert(key.clone()) {
                     problems.push(format!("{kind} {key} is there twice"));
                 }
-                entries.push((key, definition, Arc::new(built)));
+                entries.push((key, definition, Arc::new(ready)));
             }
             Err(problem) => problems.push(format!("{kind} {problem}")),
         }

@@ -2,7 +2,9 @@
 
 use std::time::Duration;
 
-use mcp_crds::catalog::{self as authored, Icon, PromptArgument, ResourceDefinition, ToolAnnotations, ToolDefinition};
+use mcp_crds::catalog::{
+    self as authored, Icon, PromptArgument, ResourceDefinition, ResourceTemplateDefinition, ToolAnnotations, ToolDefinition,
+};
 use schemars::{JsonSchema, SchemaGenerator, generate::SchemaSettings};
 use serde_json::{Value, json};
 
@@ -23,6 +25,10 @@ pub struct Prompt(pub(super) authored::Prompt);
 /// A resource, as `resources/list` shows it.
 #[derive(Clone, Debug)]
 pub struct Resource(pub(super) ResourceDefinition);
+
+/// A resource template, as `resources/templates/list` shows it.
+#[derive(Clone, Debug)]
+pub struct ResourceTemplate(pub(super) ResourceTemplateDefinition);
 
 /// The JSON Schema of a type.
 pub(super) fn schema_of<T: JsonSchema>() -> Value {
@@ -169,6 +175,44 @@ impl Resource {
             description: None,
             mime_type: None,
             size: None,
+            icons: vec![],
+            annotations: None,
+        })
+    }
+
+    /// For people.
+    #[must_use]
+    pub fn title(mut self, title: impl Into<String>) -> Self {
+        self.0.title = Some(title.into());
+        self
+    }
+
+    /// For the model.
+    #[must_use]
+    pub fn description(mut self, description: impl Into<String>) -> Self {
+        self.0.description = Some(description.into());
+        self
+    }
+
+    /// Media type.
+    #[must_use]
+    pub fn mime_type(mut self, mime_type: impl Into<String>) -> Self {
+        self.0.mime_type = Some(mime_type.into());
+        self
+    }
+}
+
+// === impl ResourceTemplate ===
+
+impl ResourceTemplate {
+    /// Resources whose URIs are made of an RFC 6570 template, which is unique in the catalog, and a name for programs.
+    pub fn new(uri_template: impl Into<String>, name: impl Into<String>) -> Self {
+        Self(ResourceTemplateDefinition {
+            uri_template: uri_template.into(),
+            name: name.into(),
+            title: None,
+            description: None,
+            mime_type: None,
             icons: vec![],
             annotations: None,
         })

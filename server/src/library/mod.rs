@@ -25,7 +25,7 @@ mod program;
 pub use self::answer::{Answer, Failure, Message, Read, Structured};
 pub use self::code::{Code, InvalidProgram};
 pub use self::context::{Arguments, Context, NoArguments};
-pub use self::define::{Prompt, Resource, Tool};
+pub use self::define::{Prompt, Resource, ResourceTemplate, Tool};
 pub use self::handle::Handle;
 pub use self::program::Program;
 

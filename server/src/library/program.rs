@@ -6,8 +6,8 @@ use std::sync::Arc;
 use schemars::JsonSchema;
 use serde::de::DeserializeOwned;
 
-use super::code::{Code, CodedPrompt, CodedResource, CodedTool, InvalidProgram};
-use super::define::{Prompt, Resource, Tool, schema_of};
+use super::code::{Code, CodedPrompt, CodedResource, CodedTemplate, CodedTool, InvalidProgram};
+use super::define::{Prompt, Resource, ResourceTemplate, Tool, schema_of};
 use super::{Answer, Context, Failure, Handle, Message, Read};
 use crate::backend::code::Handler;
 
@@ -37,6 +37,7 @@ pub struct Program {
     pub(super) tools: Vec<CodedTool>,
     pub(super) prompts: Vec<CodedPrompt>,
     pub(super) resources: Vec<CodedResource>,
+    pub(super) templates: Vec<CodedTemplate>,
     pub(super) handle: Handle,
 }
 
@@ -50,6 +51,7 @@ impl Program {
             tools: vec![],
             prompts: vec![],
             resources: vec![],
+            templates: vec![],
             handle: Handle::default(),
         }
     }
@@ -115,8 +117,24 @@ impl Program {
         self
     }
 
+    /// With a resource template more. The handler finds the URI that is read as the name, its variables as the arguments.
+    #[must_use]
+    pub fn resource_template<F, Fut, R>(mut self, template: ResourceTemplate, handler: F) -> Self
+    where
+        F: Fn(Context) -> Fut + Send + Sync + 'static,
+        Fut: Future<Output = Result<R, Failure>> + Send + 'static,
+        R: Into<Read>,
+    {
+        let handler = Handler::new(move |context| {
+            let read = handler(context);
+            async move { Ok(read.await?.into()) }
+        });
+        self.templates.push(CodedTemplate { definition: template.0, handler });
+        self
+    }
+
     pub(super) fn has_code(&self) -> bool {
-        !(self.tools.is_empty() && self.prompts.is_empty() && self.resources.is_empty())
+        !(self.tools.is_empty() && self.prompts.is_empty() && self.resources.is_empty() && self.templates.is_empty())
     }
 
     /// Raises events, from anywhere in the program.

@@ -286,10 +286,8 @@ impl Entry {
             let params = ask.params(crate::mcp::version::Version::V2026_07_28, key);
             (key.clone(), json!({"method": ask.method(), "params": params}))
         };
-        self.task.state = match self.asked.is_empty() {
-            true => State::Working,
-            false => State::InputRequired(self.asked.iter().map(request).collect()),
-        };
+        self.task.state =
+            if self.asked.is_empty() { State::Working } else { State::InputRequired(self.asked.iter().map(request).collect()) };
     }
 
     /// What does not fit fails, and says so.

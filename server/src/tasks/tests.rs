@@ -13,8 +13,8 @@ fn nobody() -> Principal {
     Principal::anonymous()
 }
 
-fn said(bytes: usize) -> Result<CallToolResult, Fault> {
-    Ok(CallToolResult { content: vec![crate::mcp::content::ContentBlock::text("x".repeat(bytes))], ..CallToolResult::default() })
+fn said(bytes: usize) -> CallToolResult {
+    CallToolResult { content: vec![crate::mcp::content::ContentBlock::text("x".repeat(bytes))], ..CallToolResult::default() }
 }
 
 async fn status(tasks: &Tasks, handle: &Handle) -> Value {
@@ -41,7 +41,7 @@ async fn results_share_a_budget_and_return_it_whole() {
     let mut handles = Vec::new();
     for _ in 0..=fitting {
         let handle = tasks.create(&nobody(), TTL, None).await.unwrap();
-        handle.clone().run(async { said(MAX_TASK_RESULT - 128) });
+        handle.clone().run(async { Ok(said(MAX_TASK_RESULT - 128)) });
         handles.push(handle);
         tokio::task::yield_now().await;
     }
@@ -74,10 +74,10 @@ async fn no_ttl_is_longer_than_a_day() {
 async fn a_question_that_nobody_waits_for_is_withdrawn() {
     let tasks = tasks();
     let handle = tasks.create(&nobody(), TTL, None).await.unwrap();
-    let asker = handle.asker();
+    let client = handle.asker();
     let asks = [("a".to_owned(), Ask::ListRoots)];
     {
-        let mut asked = asker.ask(&asks);
+        let mut asked = client.ask(&asks);
         assert!(futures::poll!(asked.as_mut()).is_pending());
         assert_eq!(status(&tasks, &handle).await, "input_required");
     }
