@@ -550,6 +550,20 @@ async fn the_deadline_ends_a_question_and_takes_it_back() {
 }
 
 #[tokio::test]
+async fn the_end_of_its_session_ends_a_question() {
+    let (server, _) = start().await;
+    let mut client = server.client().await;
+    let session = session(&mut client, "2025-11-25", able()).await;
+    let mut events = Events::of_legacy(&server, &session, &json!(1), "tools/call", json!({"name": "introduce"})).await;
+    assert_eq!(events.next().await.unwrap()["method"], "elicitation/create");
+    let delete = format!("DELETE /mcp HTTP/1.1\r\nhost: localhost\r\nmcp-session-id: {session}\r\n\r\n");
+    assert_eq!(client.exchange(delete.as_bytes()).await.status, 204);
+    let failed = events.next().await.unwrap();
+    assert!(failed["error"]["message"].as_str().unwrap().contains("session was ended"), "{failed}");
+    assert_eq!(server.shard.asks.waiting(), 0);
+}
+
+#[tokio::test]
 async fn a_legacy_question_outlives_its_connection_and_its_answer_is_taken() {
     let (server, watch) = start().await;
     let mut client = server.client().await;
