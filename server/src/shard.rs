@@ -22,6 +22,7 @@ use crate::load::{HeldStream, Load, OpenConnection};
 use crate::mcp::subscriptions::Event;
 use crate::metrics::Metrics;
 use crate::peers::Peers;
+use crate::peers::wire::Frame;
 use crate::serving::{Environment, Serving};
 use crate::session::{Full, Page, Record, SessionKey, Sessions, TooMany};
 use crate::tasks::{Alone, Tasks};
@@ -169,11 +170,19 @@ impl Shard {
     /// # Errors
     /// When too many ended sessions are remembered already: it goes on.
     pub fn end_session(&self, session: SessionKey, expires: u64, now: u64) -> Result<(), Full> {
-        self.sessions.revoke(session, expires, now)?;
+        self.sessions.revoke(session, expires, now).inspect_err(|_| self.peers.no_room("ended"))?;
         self.hub.end_session(session);
         self.asks.end_session(session);
         self.sessions.forget(session);
         Ok(())
+    }
+
+    /// The newest stream of a session begins here: those on other shards stand back (2025-11-25 `basic/transports` §Multiple
+    /// Connections: a message goes to one of them).
+    pub fn hold_newest(&self, session: SessionKey) {
+        let opened = epoch_millis();
+        self.hub.opened(session, opened);
+        self.peers.tell(&Frame::Stream { session, opened: Some(opened) });
     }
 
     /// Goes by what is kept of a session.
@@ -190,7 +199,11 @@ impl Shard {
     /// # Errors
     /// When a bound is in the way.
     pub fn learn_record(&self, session: SessionKey, record: Record) -> Result<(), TooMany> {
-        if !self.sessions.has_ended(session) && self.sessions.learn_record(session, record.clone(), epoch_seconds())? {
+        if self.sessions.has_ended(session) {
+            return Ok(());
+        }
+        let learned = self.sessions.learn_record(session, record.clone(), epoch_seconds());
+        if learned.inspect_err(|_| self.peers.no_room("record"))? {
             self.go_by(session, &record);
         }
         Ok(())
@@ -210,6 +223,7 @@ impl Shard {
             return;
         }
         if let Err(error) = self.sessions.learn_ended(pages, epoch_seconds()) {
+            self.peers.no_room("ended");
             tracing::warn!(%error, "sessions that ended on another shard go on here");
         }
         let kept = self.sessions.records(0).into_iter().map(|(session, _)| session);

@@ -152,6 +152,7 @@ pub fn listen(shard: &Arc<Shard>, serving: &Serving, principal: &Principal, head
     match shard.admit_stream(serving) {
         Ok(counted) => {
             let stream = shard.hub.hold(Kind::Session { session: session.key }, serving.limits.backlog, counted);
+            shard.hold_newest(session.key);
             if shard.sessions.has_ended(session.key) {
                 // Between the two looks another shard ended it.
                 shard.hub.end_session(session.key);

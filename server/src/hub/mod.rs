@@ -10,12 +10,12 @@ mod encode;
 
 use std::collections::{BTreeSet, HashMap, VecDeque};
 use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
 use std::task::{Context, Poll, Waker};
 use std::time::Duration;
 
 use bytes::Bytes;
-use tokio::sync::Notify;
+use tokio::sync::{Notify, mpsc};
 use tokio::time::Instant;
 
 pub use encode::Kind;
@@ -23,7 +23,7 @@ pub use encode::Kind;
 use crate::limits::STALLED_PERIODS;
 use crate::load::HeldStream;
 use crate::mcp::subscriptions::Event;
-use crate::session::SessionKey;
+use crate::session::{Incarnation, SessionKey};
 use crate::sse;
 
 /// Keep-alive comments are spread over this many ticks of a period.
@@ -40,6 +40,8 @@ struct Shared {
     state: Mutex<State>,
     /// Woken when a drain starts or is cancelled.
     changed: Notify,
+    /// Is told of sessions whose last stream here is gone.
+    released: OnceLock<mpsc::Sender<SessionKey>>,
 }
 
 #[derive(Debug, Default)]
@@ -51,6 +53,10 @@ struct State {
     sessions: HashMap<SessionKey, Vec<usize>>,
     /// Resources a legacy session is subscribed to.
     subscriptions: HashMap<SessionKey, BTreeSet<Arc<str>>>,
+    /// When the newest stream here of a session began, milliseconds since the epoch.
+    opened: HashMap<SessionKey, u64>,
+    /// Sessions with a stream here and a newer one on another shard, which is sent to in its place.
+    newer: HashMap<SessionKey, Incarnation>,
     /// End all streams, spread until then.
     ending: Option<Instant>,
 }
@@ -138,6 +144,7 @@ impl Hub {
         });
         if let Kind::Session { session } = &slot.kind {
             state.sessions.entry(*session).or_default().push(index);
+            state.newer.remove(session);
         }
         state.slots[index] = Some(Arc::clone(&slot));
         Stream { hub: Arc::clone(&self.0), index, slot, _counted: counted }
@@ -151,7 +158,8 @@ impl Hub {
             let wanted = match &slot.kind {
                 Kind::Listen { filter, .. } => filter.wants(event),
                 Kind::Session { session } => {
-                    state.sessions.get(session).and_then(|streams| streams.last()) == Some(&index)
+                    !state.newer.contains_key(session)
+                        && state.sessions.get(session).and_then(|streams| streams.last()) == Some(&index)
                         && match event {
                             Event::ResourceUpdated(uri) => {
                                 state.subscriptions.get(session).is_some_and(|uris| uris.contains(uri))
@@ -166,6 +174,48 @@ impl Hub {
                 slot.push(Waiting::Event(event.clone()));
             }
         }
+    }
+
+    /// A stream of a session began here at a time, milliseconds since the epoch.
+    pub fn opened(&self, session: SessionKey, at: u64) {
+        let mut state = lock(&self.0.state);
+        if state.sessions.contains_key(&session) {
+            state.opened.insert(session, at);
+        }
+    }
+
+    /// A stream of a session began on another process at a time; `own` is this one. The newest of all is sent to.
+    pub fn opened_elsewhere(&self, session: SessionKey, at: u64, other: Incarnation, own: Incarnation) {
+        let mut state = lock(&self.0.state);
+        if state.opened.get(&session).is_some_and(|here| (*here, own) < (at, other)) {
+            state.newer.insert(session, other);
+        }
+    }
+
+    /// The last stream of a session on another process is gone, or with `None` the process is. Returns the sessions that
+    /// are sent to here again, with the time their stream began.
+    pub fn closed_elsewhere(&self, session: Option<SessionKey>, other: Incarnation) -> Vec<(SessionKey, u64)> {
+        let mut state = lock(&self.0.state);
+        let back = |(yielded, to): (&SessionKey, &Incarnation)| {
+            (*to == other && session.is_none_or(|session| session == *yielded)).then_some(*yielded)
+        };
+        let back: Vec<_> = state.newer.iter().filter_map(back).collect();
+        for session in &back {
+            state.newer.remove(session);
+        }
+        back.into_iter().filter_map(|session| Some((session, *state.opened.get(&session)?))).collect()
+    }
+
+    /// Sessions whose newest stream is here, with the time it began.
+    pub fn newest_here(&self) -> Vec<(SessionKey, u64)> {
+        let state = lock(&self.0.state);
+        let here = state.opened.iter().filter(|(session, _)| !state.newer.contains_key(session));
+        here.map(|(session, at)| (*session, *at)).collect()
+    }
+
+    /// From now on `released` is told of sessions whose last stream here is gone.
+    pub fn tell_released(&self, released: mpsc::Sender<SessionKey>) {
+        let _ = self.0.released.set(released);
     }
 
     /// A legacy session is subscribed to these resources, and to no others.
@@ -391,6 +441,11 @@ impl Drop for Stream {
             streams.retain(|index| *index != self.index);
             if streams.is_empty() {
                 state.sessions.remove(session);
+                let was_newest = state.opened.remove(session).is_some() && state.newer.remove(session).is_none();
+                if let Some(released) = self.hub.released.get().filter(|_| was_newest) {
+                    // When it is full an older stream elsewhere stays quiet until the session opens another.
+                    let _ = released.try_send(*session);
+                }
             }
         }
     }

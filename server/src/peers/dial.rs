@@ -171,7 +171,7 @@ fn begin(shard: &Arc<Shard>, greeted: Greeted) {
             () = stop.cancelled() => super::link::Ended::Closed,
         };
         link.close();
-        shard.peers.unregister(&link, &ended);
+        shard.peers.unregister(&shard, &link, &ended);
     });
 }
 

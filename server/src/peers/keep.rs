@@ -7,6 +7,7 @@ use tokio::time::{Instant, sleep};
 
 use super::wire::{Answer, Ask};
 use super::{LOOK, Unanswered, Unheard};
+use crate::limits::MAX_FILTER_BYTES;
 use crate::session::{Change, SessionKey, TooMany};
 use crate::shard::{Shard, epoch_millis};
 
@@ -43,6 +44,12 @@ impl<'a> Keeper<'a> {
     /// # Errors
     /// When it is not kept.
     pub async fn change(&self, session: SessionKey, change: Change) -> Result<(), Unkept> {
+        if let Change::Subscribe(uri) | Change::Unsubscribe(uri) = &change
+            && uri.len() > MAX_FILTER_BYTES
+        {
+            self.shard.peers.no_room("record");
+            return Err(TooMany.into());
+        }
         let deadline = Instant::now() + 2 * KEEP_TIME;
         loop {
             let Some(link) = self.shard.peers.keeper_of(session) else {
@@ -63,7 +70,8 @@ impl<'a> Keeper<'a> {
 
 /// Changes what is kept of a session, where its changes are put in order.
 pub(super) async fn here(shard: &Shard, session: SessionKey, expires: u64, change: &Change) -> Result<(), Unkept> {
-    let record = shard.sessions.change(session, expires, change, epoch_millis())?;
+    let record = shard.sessions.change(session, expires, change, epoch_millis());
+    let record = record.inspect_err(|_| shard.peers.no_room("record"))?;
     shard.go_by(session, &record);
     let (confirmed, all) = shard.peers.everywhere(&Ask::Keep { session, record }, KEEP_TIME).await;
     match all {

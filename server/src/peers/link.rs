@@ -13,8 +13,8 @@ use tokio::sync::{Semaphore, mpsc, oneshot};
 use tokio::time::{Instant, MissedTickBehavior, interval_at, timeout, timeout_at};
 use tokio_util::sync::CancellationToken;
 
-use super::events::Cursor;
 use super::answer;
+use super::events::Cursor;
 use super::wire::{Answer, Ask, Frame, Malformed, PAGES_PER_FRAME, RECORDS_PER_FRAME, split};
 use crate::session::Incarnation;
 use crate::shard::{Shard, epoch_seconds};
@@ -231,6 +231,10 @@ impl Link {
                     shard.calls.cancel(session, &id);
                 }
             }
+            Frame::Stream { session, opened: Some(at) } => {
+                shard.hub.opened_elsewhere(session, at, self.incarnation, shard.sessions.incarnation());
+            }
+            Frame::Stream { session, opened: None } => shard.peers.reclaim(shard, Some(session), self.incarnation),
             Frame::Ask { number, ask } => match answer::at_once(shard, ask) {
                 Ok(answer) => self.queue(Out::Frame(Frame::Answer { number, answer }))?,
                 Err(ask) => {
@@ -321,6 +325,9 @@ impl Link {
         }
         // Last: from here on the peer knows what this shard knows.
         Frame::Revoked { complete: true, pages: vec![] }.encode(bytes);
+        for (session, opened) in shard.hub.newest_here() {
+            Frame::Stream { session, opened: Some(opened) }.encode(bytes);
+        }
     }
 }
 

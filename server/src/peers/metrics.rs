@@ -23,6 +23,7 @@ pub struct PeerMetrics {
     pub(super) events_lost: Counter,
     pub(super) asks: Family<OutcomeLabel, Counter>,
     pub(super) everywhere_seconds: Histogram,
+    pub(super) refused: Family<WhatLabel, Counter>,
 }
 
 /// Why a connection to a peer ended.
@@ -35,6 +36,12 @@ pub(super) struct WhyLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 pub(super) struct OutcomeLabel {
     pub(super) outcome: &'static str,
+}
+
+/// What there was no room for.
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+pub(super) struct WhatLabel {
+    pub(super) what: &'static str,
 }
 
 impl Default for PeerMetrics {
@@ -50,6 +57,7 @@ impl Default for PeerMetrics {
             events_lost: Counter::default(),
             asks: Family::default(),
             everywhere_seconds: Histogram::new(BUCKETS),
+            refused: Family::default(),
         }
     }
 }
@@ -65,6 +73,7 @@ impl PeerMetrics {
         registry.register("mcp_peer_events_heard", "Events of peers given to streams here", self.events_heard.clone());
         registry.register("mcp_peer_events_repeated", "Events of peers that had come before", self.events_repeated.clone());
         registry.register("mcp_peer_events_lost", "Times a peer was away or slow for too many events", self.events_lost.clone());
+        registry.register("mcp_sessions_refused", "Times there was no room to remember of a session", self.refused.clone());
         registry.register("mcp_peer_asks", "Questions to peers, by outcome", self.asks.clone());
         registry.register(
             "mcp_peer_everywhere_seconds",

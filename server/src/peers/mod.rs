@@ -27,7 +27,7 @@ use std::time::Duration;
 
 use futures::future::join_all;
 use mcp_crds::load::Member;
-use tokio::sync::watch;
+use tokio::sync::{mpsc, watch};
 use tokio::task::AbortHandle;
 use tokio::time::{Instant, sleep, sleep_until};
 use tokio_util::sync::CancellationToken;
@@ -39,8 +39,8 @@ pub use metrics::PeerMetrics;
 use self::events::{Cursor, Inbox, Outbox};
 use self::link::{Ended, Link, Unanswered};
 use self::members::Members;
-use self::metrics::{OutcomeLabel, WhyLabel};
-use self::wire::{Answer, Ask, Frame};
+use self::metrics::{OutcomeLabel, WhatLabel, WhyLabel};
+use self::wire::{Answer, Ask, Frame, fits};
 use crate::limits::Jitter;
 use crate::mcp::subscriptions::Event;
 use crate::session::{Incarnation, SessionKey};
@@ -54,6 +54,8 @@ pub const REVOKE_TIME: Duration = Duration::from_secs(4);
 const RESPOND_TIME: Duration = Duration::from_secs(5);
 /// Connections to peers at one time: more than the largest cluster has shards.
 pub const MAX_LINKS: usize = 512;
+/// Sessions whose last stream here is gone and of which no peer was told yet.
+const MAX_RELEASED: usize = 4096;
 /// Between two looks while a process is not in step.
 const LOOK: Duration = Duration::from_millis(50);
 
@@ -137,6 +139,10 @@ impl Peers {
 
     /// Tells every peer of an event. Raised here is here already: the hub of this shard is the caller's.
     pub fn publish(&self, event: Event) {
+        if !fits(&event) {
+            self.metrics.events_lost.inc();
+            return;
+        }
         let number = self.outbox.lock().unwrap_or_else(PoisonError::into_inner).raise(event);
         self.raised.send_replace(number);
     }
@@ -155,7 +161,7 @@ impl Peers {
 
     /// Gives a response that a client posted here to the shard that asked; `false` when nobody waits for it there.
     pub async fn respond(&self, asker: Incarnation, ask: Ask) -> bool {
-        let Some(link) = self.lock().links.get(&asker).cloned() else { return false };
+        let Some(link) = self.lock().links.get(&asker).cloned().filter(|_| ask.fits()) else { return false };
         let answer = link.ask(ask, Instant::now() + RESPOND_TIME).await;
         self.count(&answer);
         answer == Ok(Answer::Done)
@@ -163,6 +169,9 @@ impl Peers {
 
     /// Tells all peers something that needs no answer, and may be lost.
     pub fn tell(&self, frame: &Frame) {
+        if !frame.fits() {
+            return;
+        }
         let links: Vec<_> = self.lock().links.values().cloned().collect();
         links.iter().for_each(|link| link.tell(frame.clone()));
     }
@@ -176,8 +185,7 @@ impl Peers {
             changed.mark_unchanged();
             let (links, missed) = {
                 let state = self.lock();
-                let links: Vec<_> =
-                    state.links.values().filter(|link| !confirmed.contains(&link.incarnation)).cloned().collect();
+                let links: Vec<_> = state.links.values().filter(|link| !confirmed.contains(&link.incarnation)).cloned().collect();
                 let is_linked = |name: &str| state.links.values().any(|link| link.name == name);
                 (links, state.members.any_missed(Instant::now(), is_linked))
             };
@@ -218,7 +226,8 @@ impl Peers {
             return None;
         }
         let state = self.lock();
-        let lowest = || state.links.values().min_by_key(|link| link.incarnation).filter(|link| link.incarnation < self.incarnation);
+        let lowest =
+            || state.links.values().min_by_key(|link| link.incarnation).filter(|link| link.incarnation < self.incarnation);
         state.links.get(&session.incarnation).or_else(lowest).cloned()
     }
 
@@ -233,6 +242,8 @@ impl Peers {
         let since = Instant::now();
         let mut changed = peers.changed.subscribe();
         let mut dialing: HashMap<(String, String), Dialing> = HashMap::new();
+        let (release, mut released) = mpsc::channel(MAX_RELEASED);
+        shard.hub.tell_released(release);
         loop {
             changed.mark_unchanged();
             let others: HashSet<(String, String)> =
@@ -248,8 +259,14 @@ impl Peers {
             tokio::select! {
                 _ = changed.changed() => {}
                 () = sleep(LOOK), if !peers.is_settled() => {}
+                Some(session) = released.recv() => peers.tell(&Frame::Stream { session, opened: None }),
             }
         }
+    }
+
+    /// Counts that there was no room: for an `ended` session, or for a `record` of one.
+    pub fn no_room(&self, what: &'static str) {
+        self.metrics.refused.get_or_create(&WhatLabel { what }).inc();
     }
 
     /// Peers with a live connection, by pod.
@@ -296,15 +313,25 @@ impl Peers {
     }
 
     /// Forgets a connection that ended.
-    fn unregister(&self, link: &Arc<Link>, why: &Ended) {
+    fn unregister(&self, shard: &Shard, link: &Arc<Link>, why: &Ended) {
         self.metrics.ended.get_or_create(&WhyLabel { why: why.label() }).inc();
         let mut state = self.lock();
-        if state.links.get(&link.incarnation).is_some_and(|current| Arc::ptr_eq(current, link)) {
+        let is_current = state.links.get(&link.incarnation).is_some_and(|current| Arc::ptr_eq(current, link));
+        if is_current {
             state.links.remove(&link.incarnation);
             state.members.lost(&link.name, Instant::now());
             self.metrics.linked.set(i64::try_from(state.links.len()).unwrap_or(i64::MAX));
             debug!(peer = link.name, why = %why, "the connection to a peer ended");
             self.touch();
+            drop(state);
+            self.reclaim(shard, None, link.incarnation);
+        }
+    }
+
+    /// Streams that stood back for one of another process, which is gone, are sent to again: the newest of all that are left.
+    fn reclaim(&self, shard: &Shard, session: Option<SessionKey>, gone: Incarnation) {
+        for (session, opened) in shard.hub.closed_elsewhere(session, gone) {
+            self.tell(&Frame::Stream { session, opened: Some(opened) });
         }
     }
 

@@ -8,9 +8,9 @@
 
 use std::sync::Arc;
 
-use crate::mcp::subscriptions::Event;
 use crate::limits::MAX_SUBSCRIPTIONS;
 use crate::mcp::logging::LoggingLevel;
+use crate::mcp::subscriptions::Event;
 use crate::session::{Change, Incarnation, PAGE_BYTES, Page, Record, SessionKey};
 
 /// Bytes of one frame without its length: the largest answer that is passed on, and far more than the rest needs.
@@ -21,6 +21,8 @@ pub const RECORDS_PER_FRAME: usize = 64;
 const MAX_URIS: usize = MAX_SUBSCRIPTIONS;
 /// Pages of revocations in one frame.
 pub const PAGES_PER_FRAME: usize = 256;
+/// Bytes of a frame beside the one text that may be as long as it.
+const HEADROOM: usize = 256;
 /// Bytes of a name, a key's id, a resource's URI.
 const MAX_TEXT: usize = 64 << 10;
 /// Key ids in a greeting: two are in use during a rotation.
@@ -52,6 +54,13 @@ pub enum Frame {
         session: SessionKey,
         /// The request's id: JSON.
         id: String,
+    },
+    /// The newest stream of a session, as far as is known here, is held here; without a time, none is any more.
+    Stream {
+        /// Whose.
+        session: SessionKey,
+        /// When it began, milliseconds since the epoch.
+        opened: Option<u64>,
     },
     /// When a connection begins: the newest event of the other side that was heard here; none when there was none.
     Heard(Option<u64>),
@@ -183,6 +192,7 @@ const ASK: u8 = 8;
 const ANSWER: u8 = 9;
 const RECORDS: u8 = 10;
 const CANCEL: u8 = 11;
+const STREAM: u8 = 12;
 
 const ASK_REVOKE: u8 = 1;
 const ASK_CHANGE: u8 = 2;
@@ -228,7 +238,34 @@ pub fn split(bytes: &[u8]) -> Result<Option<(&[u8], usize)>, Malformed> {
     Ok(bytes.get(4..4 + length).map(|frame| (frame, 4 + length)))
 }
 
+/// Whether an event fits a frame: its texts do.
+pub fn fits(event: &Event) -> bool {
+    match event {
+        Event::ToolsChanged | Event::PromptsChanged | Event::ResourcesChanged => true,
+        Event::ResourceUpdated(uri) => uri.len() <= MAX_TEXT,
+        Event::TaskChanged { id, task } => id.len() <= MAX_TEXT && task.len() <= MAX_TEXT,
+    }
+}
+
+impl Ask {
+    /// Whether what a client sent for it fits a frame.
+    pub fn fits(&self) -> bool {
+        match self {
+            Self::Respond { outcome, .. } => outcome.len() <= MAX_FRAME - HEADROOM,
+            Self::Revoke { .. } | Self::Change { .. } | Self::Keep { .. } | Self::Unknown => true,
+        }
+    }
+}
+
 impl Frame {
+    /// Whether what a client sent for it fits.
+    pub fn fits(&self) -> bool {
+        match self {
+            Self::Cancel { id, .. } => id.len() <= MAX_TEXT,
+            _ => true,
+        }
+    }
+
     /// Appends it, with its length.
     pub fn encode(&self, out: &mut Vec<u8>) {
         let start = out.len();
@@ -277,6 +314,12 @@ impl Frame {
                 out.push(CANCEL);
                 key(out, session);
                 text(out, id);
+            }
+            Self::Stream { session, opened } => {
+                out.push(STREAM);
+                key(out, session);
+                out.push(u8::from(opened.is_some()));
+                out.extend_from_slice(&opened.unwrap_or(0).to_be_bytes());
             }
             Self::Heard(number) => {
                 out.extend_from_slice(&[HEARD, u8::from(number.is_some())]);
@@ -362,6 +405,10 @@ impl Frame {
                 Self::Records(records.collect::<Result<_, _>>()?)
             }
             CANCEL => Self::Cancel { session: rest.session()?, id: rest.text()? },
+            STREAM => {
+                let (session, any, opened) = (rest.session()?, rest.byte()? != 0, rest.u64()?);
+                Self::Stream { session, opened: any.then_some(opened) }
+            }
             HEARD => {
                 let any = rest.byte()? != 0;
                 let number = rest.u64()?;
@@ -567,6 +614,8 @@ mod tests {
             Frame::Beat,
             Frame::Revoked { complete: false, pages: vec![page(); 2] },
             Frame::Revoked { complete: true, pages: vec![] },
+            Frame::Stream { session, opened: Some(3) },
+            Frame::Stream { session, opened: None },
             Frame::Heard(None),
             Frame::Heard(Some(0)),
             Frame::Event { number: 1, event: Event::ToolsChanged },

@@ -55,13 +55,7 @@ impl Record {
 
 impl Records {
     /// Changes the record of a session; returns what it is now.
-    pub(super) fn change(
-        &mut self,
-        session: SessionKey,
-        expires: u64,
-        change: &Change,
-        now_ms: u64,
-    ) -> Result<Record, TooMany> {
+    pub(super) fn change(&mut self, session: SessionKey, expires: u64, change: &Change, now_ms: u64) -> Result<Record, TooMany> {
         let mut record = self.of.get(&session).cloned().unwrap_or_default();
         match change {
             Change::Level(level) => record.level = Some(*level),
@@ -90,8 +84,7 @@ impl Records {
         let is_new = known.is_none();
         let before = known.map_or(0, Record::bytes);
         let fits = |records: &Self| {
-            (!is_new || records.of.len() < MAX_MUTABLE_SESSIONS)
-                && records.bytes - before + record.bytes() <= MAX_RECORD_BYTES
+            (!is_new || records.of.len() < MAX_MUTABLE_SESSIONS) && records.bytes - before + record.bytes() <= MAX_RECORD_BYTES
         };
         if !fits(self) {
             self.of.retain(|_, record| record.expires > now);

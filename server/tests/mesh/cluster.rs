@@ -40,6 +40,7 @@ impl Cluster {
     pub async fn running(count: usize, program: fn() -> Code) -> Self {
         let mut config = config();
         config.limits.max_connections = 2_000;
+        config.limits.max_request_size = 1 << 20;
         config.limits.max_in_flight_requests = 2_000;
         let mut cluster =
             Self { shards: BTreeMap::new(), ring: generated_ring(), config, listed: vec![], epoch: 0, made: 0, program };

@@ -127,3 +127,56 @@ async fn of_a_session_that_ended_nothing_is_kept_anywhere() {
         assert_eq!(shard.shard.hub.sessions(), []);
     }
 }
+
+#[tokio::test]
+async fn of_two_streams_of_a_session_on_two_shards_the_newer_is_sent_to_and_the_older_when_that_is_gone() {
+    let cluster = Cluster::of(3).await;
+    let session = open(cluster.shard(0)).await;
+    let (key, _) = cluster.shard(0).shard.sessions.open(&session, mcp_server::shard::epoch_seconds()).unwrap();
+    let newest_on = |n: usize| {
+        let newest = move |shard: &mcp_server::shard::Shard| shard.hub.newest_here().iter().any(|(session, _)| *session == key);
+        let shards: Vec<_> = cluster.shards.values().collect();
+        async move {
+            for (m, shard) in shards.into_iter().enumerate() {
+                shard.until("sent to, or not", |shard| newest(shard) == (m == n)).await;
+            }
+        }
+    };
+    let mut streams = vec![];
+    for n in 0..3 {
+        streams.push(stream(cluster.shard(n), &session).await);
+        newest_on(n).await;
+    }
+    cluster.shard(0).shard.raise(&Event::ToolsChanged);
+    until(&mut streams[2], "tools/list_changed").await;
+    drop(streams.pop());
+    newest_on(1).await;
+    cluster.shard(2).shard.raise(&Event::PromptsChanged);
+    assert!(!until(&mut streams[1], "prompts/list_changed").await.contains("tools"));
+    // And the oldest, when it is the only one.
+    drop(streams.pop());
+    newest_on(0).await;
+    cluster.shard(1).shard.raise(&Event::ResourcesChanged);
+    let said = until(&mut streams[0], "resources/list_changed").await;
+    assert!(!said.contains("tools") && !said.contains("prompts"), "{said}");
+}
+
+#[tokio::test]
+async fn what_is_too_long_for_a_peer_is_refused_and_no_connection_suffers() {
+    let cluster = Cluster::of(2).await;
+    let session = open(cluster.shard(0)).await;
+    let shard = cluster.shard(1);
+    let long = "x".repeat(100 << 10);
+    let answered = shard.client().await.legacy(&session, "resources/subscribe", json!({"uri": long})).await;
+    assert!(answered.json()["error"]["message"].as_str().unwrap().contains("too many"), "{answered:?}");
+    let notice = json!({"jsonrpc": "2.0", "method": "notifications/cancelled", "params": {"requestId": "x".repeat(100 << 10)}});
+    let mut client = shard.client().await;
+    assert!(client.post(&[("mcp-session-id", &session)], &notice.to_string()).await.status < 500);
+    raise(shard, &"x".repeat(100 << 10));
+    subscribe(shard, &session, "test://a").await;
+    let metrics = shard.admin("/metrics").await.body;
+    assert!(
+        metrics.contains("mcp_sessions_refused_total{what=\"record\"} 1") && !metrics.contains("links_ended_total{"),
+        "{metrics}"
+    );
+}
