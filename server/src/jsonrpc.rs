@@ -223,8 +223,14 @@ fn depth(text: &[u8]) -> u32 {
 /// MCP: "a string or integer", never null.
 fn is_id(raw: &RawValue) -> bool {
     let text = raw.get();
-    text.len() <= MAX_ID_BYTES
-        && (text.starts_with('"') || text.strip_prefix('-').unwrap_or(text).bytes().all(|byte| byte.is_ascii_digit()))
+    if text.len() > MAX_ID_BYTES {
+        return false;
+    }
+    match text.strip_prefix('"') {
+        // Half of a surrogate pair is JSON and no text: a reply that echoes it could not be read.
+        Some(text) => !text.contains('\\') || raw_text(raw).is_some(),
+        None => text.strip_prefix('-').unwrap_or(text).bytes().all(|byte| byte.is_ascii_digit()),
+    }
 }
 
 /// The response to a request: `result` is a JSON object, already encoded.
