@@ -39,7 +39,10 @@ pub fn rows(world: &World) -> Vec<Row> {
             ["hello.default.svc", "HELLO.default.svc:80", "hello.default.svc.", "localhost:1", "127.0.0.1", "[::1]:8080"]
                 .map(|host| list().with("host", host)),
         ),
-        row("host-missing", [list().without("host"), list().without("host").line("POST /mcp HTTP/1.0"), Ask::bare("GET").without("host")]),
+        row(
+            "host-missing",
+            [list().without("host"), list().without("host").line("POST /mcp HTTP/1.0"), Ask::bare("GET").without("host")],
+        ),
         row("host-twice", [list().and("host", "localhost"), list().and("host", "evil.example.com")]),
         row("preflight", [Ask::bare("OPTIONS").with("origin", ALLOWED).with("access-control-request-method", "POST")]).and(
             |_, answered| {

@@ -100,7 +100,9 @@ async fn head_slow() {
 async fn body_slow() {
     let expected = table::of("body-slow");
     let server = Running::start(&hasty()).await;
-    for ask in [Ask::modern("tools/list", json!({})).with("content-length", "60000"), Ask::modern("tools/list", json!({})).chunks("")] {
+    for ask in
+        [Ask::modern("tools/list", json!({})).with("content-length", "60000"), Ask::modern("tools/list", json!({})).chunks("")]
+    {
         let mut wire = Wire::connect(server.addresses.data).await;
         wire.send(&ask.bytes()).await;
         trickle(&mut wire, if ask.body().is_empty() { b"1\r\nx\r\n" } else { b"x" }).await;

@@ -33,20 +33,29 @@ fn handshake(world: &World) -> Vec<Row> {
             let session = answered.header("mcp-session-id").unwrap();
             assert!(session.bytes().all(|byte| (0x21..=0x7e).contains(&byte)), "{session}");
         }),
-        row("legacy-initialize-malformed", [
-            initialize_with(&json!({"capabilities": {}, "clientInfo": client})),
-            initialize_with(&json!({"protocolVersion": 1, "capabilities": {}, "clientInfo": client})),
-            initialize_with(&json!({"protocolVersion": "2025-11-25", "clientInfo": client})),
-            initialize_with(&json!({"protocolVersion": "2025-11-25", "capabilities": [], "clientInfo": client})),
-            initialize_with(&json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": "t"})),
-        ])
+        row(
+            "legacy-initialize-malformed",
+            [
+                initialize_with(&json!({"capabilities": {}, "clientInfo": client})),
+                initialize_with(&json!({"protocolVersion": 1, "capabilities": {}, "clientInfo": client})),
+                initialize_with(&json!({"protocolVersion": "2025-11-25", "clientInfo": client})),
+                initialize_with(&json!({"protocolVersion": "2025-11-25", "capabilities": [], "clientInfo": client})),
+                initialize_with(&json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": "t"})),
+            ],
+        )
         .and(|_, answered| assert_eq!(answered.header("mcp-session-id"), None)),
-        row("legacy-initialize-in-session", LEGACY.map(|version| Ask::initialize(version).with("mcp-session-id", world.session(version)))),
-        row("legacy-initialize-dead-session", [
-            Ask::initialize("2025-11-25").with("mcp-session-id", world.foreign.as_str()),
-            Ask::initialize("2025-11-25").with("mcp-session-id", world.expired.as_str()),
-            Ask::initialize("2025-11-25").with("mcp-session-id", "made-up"),
-        ]),
+        row(
+            "legacy-initialize-in-session",
+            LEGACY.map(|version| Ask::initialize(version).with("mcp-session-id", world.session(version))),
+        ),
+        row(
+            "legacy-initialize-dead-session",
+            [
+                Ask::initialize("2025-11-25").with("mcp-session-id", world.foreign.as_str()),
+                Ask::initialize("2025-11-25").with("mcp-session-id", world.expired.as_str()),
+                Ask::initialize("2025-11-25").with("mcp-session-id", "made-up"),
+            ],
+        ),
     ]
 }
 
@@ -77,29 +86,44 @@ fn sessions(world: &World) -> Vec<Row> {
     // Arguments that break the schema: the code tells which revision's rules were taken.
     let strict = |version: &str| Ask::legacy(world.session(version), "tools/call", &json!({"name": "strict"}));
     vec![
-        row("legacy-session-missing", [
-            list("x").without("mcp-session-id"),
-            list("x").without("mcp-session-id").with("mcp-protocol-version", "2025-06-18"),
-            list(""),
-            list(session).and("mcp-session-id", session),
-        ]),
-        row("legacy-session-missing-other", other("x").into_iter().flat_map(|ask| {
-            [ask.clone().without("mcp-session-id"), ask.with("mcp-session-id", session).and("mcp-session-id", session)]
-        })),
-        row("legacy-session-unknown", dead(world).iter().map(|id| list(id)).chain([list("x").with("mcp-session-id", b"\xe9".to_vec())])),
+        row(
+            "legacy-session-missing",
+            [
+                list("x").without("mcp-session-id"),
+                list("x").without("mcp-session-id").with("mcp-protocol-version", "2025-06-18"),
+                list(""),
+                list(session).and("mcp-session-id", session),
+            ],
+        ),
+        row(
+            "legacy-session-missing-other",
+            other("x").into_iter().flat_map(|ask| {
+                [ask.clone().without("mcp-session-id"), ask.with("mcp-session-id", session).and("mcp-session-id", session)]
+            }),
+        ),
+        row(
+            "legacy-session-unknown",
+            dead(world).iter().map(|id| list(id)).chain([list("x").with("mcp-session-id", b"\xe9".to_vec())]),
+        ),
         row("legacy-session-unknown-other", dead(world).iter().flat_map(|id| other(id))),
-        row("legacy-version-unsupported", [
-            list(session).with("mcp-protocol-version", "1.0"),
-            list(session).with("mcp-protocol-version", ""),
-            list(session).with("mcp-protocol-version", "2024-11-05"),
-            list(session).with("mcp-protocol-version", "2025-11-25").and("mcp-protocol-version", "2025-06-18"),
-            list(session).with("mcp-protocol-version", "2025-11-25").and("mcp-protocol-version", "2025-11-25"),
-        ]),
-        row("legacy-version-of-token", [
-            strict("2025-06-18"),
-            strict("2025-06-18").with("mcp-protocol-version", "2025-11-25"),
-            strict("2025-03-26").with("mcp-protocol-version", "2025-11-25"),
-        ]),
+        row(
+            "legacy-version-unsupported",
+            [
+                list(session).with("mcp-protocol-version", "1.0"),
+                list(session).with("mcp-protocol-version", ""),
+                list(session).with("mcp-protocol-version", "2024-11-05"),
+                list(session).with("mcp-protocol-version", "2025-11-25").and("mcp-protocol-version", "2025-06-18"),
+                list(session).with("mcp-protocol-version", "2025-11-25").and("mcp-protocol-version", "2025-11-25"),
+            ],
+        ),
+        row(
+            "legacy-version-of-token",
+            [
+                strict("2025-06-18"),
+                strict("2025-06-18").with("mcp-protocol-version", "2025-11-25"),
+                strict("2025-03-26").with("mcp-protocol-version", "2025-11-25"),
+            ],
+        ),
     ]
 }
 
@@ -113,26 +137,45 @@ fn messages(world: &World) -> Vec<Row> {
     let get = |accept: &str| Ask::get(session).with("accept", accept);
     vec![
         row("legacy-method-unknown", ["nope", "", "Tools/List", "server/discover", "subscriptions/listen"].map(call)),
-        row("legacy-notification", [
-            notified("notifications/initialized", &json!({})),
-            notified("notifications/nope", &json!({})),
-            notified("notifications/roots/list_changed", &json!({})),
-        ]),
-        row("legacy-cancel-unknown", [
-            notified("notifications/cancelled", &json!({"requestId": "never"})),
-            notified("notifications/cancelled", &json!({"requestId": {}})),
-            notified("notifications/cancelled", &json!({})),
-        ]),
-        row("legacy-response-unexpected", [
-            posted(json!({"jsonrpc": "2.0", "id": ID, "result": {}})),
-            posted(json!({"jsonrpc": "2.0", "id": "0123456789abcdef.1.0123456789abcdef", "result": {}})),
-            posted(json!({"jsonrpc": "2.0", "id": ID, "error": {"code": 1, "message": "x"}})),
-            posted(json!({"jsonrpc": "2.0", "result": {}})),
-        ]),
-        row("legacy-get", [Ask::get(session), Ask::get(session).without("accept"), get("*/*"), Ask::get(session).with("mcp-protocol-version", "2025-11-25")]),
+        row(
+            "legacy-notification",
+            [
+                notified("notifications/initialized", &json!({})),
+                notified("notifications/nope", &json!({})),
+                notified("notifications/roots/list_changed", &json!({})),
+            ],
+        ),
+        row(
+            "legacy-cancel-unknown",
+            [
+                notified("notifications/cancelled", &json!({"requestId": "never"})),
+                notified("notifications/cancelled", &json!({"requestId": {}})),
+                notified("notifications/cancelled", &json!({})),
+            ],
+        ),
+        row(
+            "legacy-response-unexpected",
+            [
+                posted(json!({"jsonrpc": "2.0", "id": ID, "result": {}})),
+                posted(json!({"jsonrpc": "2.0", "id": "0123456789abcdef.1.0123456789abcdef", "result": {}})),
+                posted(json!({"jsonrpc": "2.0", "id": ID, "error": {"code": 1, "message": "x"}})),
+                posted(json!({"jsonrpc": "2.0", "result": {}})),
+            ],
+        ),
+        row(
+            "legacy-get",
+            [
+                Ask::get(session),
+                Ask::get(session).without("accept"),
+                get("*/*"),
+                Ask::get(session).with("mcp-protocol-version", "2025-11-25"),
+            ],
+        ),
         row("legacy-get-refused", ["application/json", "text/html", "text/event-stream;q=0", ""].map(get)),
-        row("legacy-last-event-id", ["made-up", "", "0123456789abcdef.1.0123456789abcdef", "1"]
-            .map(|id| Ask::get(session).with("last-event-id", id))),
+        row(
+            "legacy-last-event-id",
+            ["made-up", "", "0123456789abcdef.1.0123456789abcdef", "1"].map(|id| Ask::get(session).with("last-event-id", id)),
+        ),
     ]
 }
 
@@ -145,7 +188,10 @@ fn batches(world: &World) -> Vec<Row> {
     let initialize = String::from_utf8(Ask::initialize("2025-03-26").body().to_vec()).unwrap();
     let batch = |items: &[&str]| Ask::in_session(old, format!("[{}]", items.join(",")));
     vec![
-        row("legacy-batch-newer", ["2025-11-25", "2025-06-18"].map(|version| Ask::in_session(world.session(version), format!("[{ping}]")))),
+        row(
+            "legacy-batch-newer",
+            ["2025-11-25", "2025-06-18"].map(|version| Ask::in_session(world.session(version), format!("[{ping}]"))),
+        ),
         row("batch", [batch(&[ping, notified, call, "1", r#"{"jsonrpc":"2.0","id":9,"method":"nope"}"#])]).and(|_, answered| {
             let answers = answered.json();
             let [ping, call, broken, unknown] = &answers.as_array().unwrap()[..] else { panic!("{answers}") };
@@ -155,7 +201,10 @@ fn batches(world: &World) -> Vec<Row> {
             assert_eq!((&unknown["id"], &unknown["error"]["code"]), (&json!(9), &json!(-32601)));
         }),
         row("batch-notifications", [batch(&[notified]), batch(&[notified, notified])]),
-        row("batch-with-responses", [batch(&[ping, response]), batch(&[response, ping]), batch(&[response]), batch(&[notified, response])]),
+        row(
+            "batch-with-responses",
+            [batch(&[ping, response]), batch(&[response, ping]), batch(&[response]), batch(&[notified, response])],
+        ),
         row("batch-with-initialize", [batch(&[ping, &initialize]), batch(&[&initialize])]),
         row("batch-too-long", [batch(&vec![ping; 33])]),
     ]

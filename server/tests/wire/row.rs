@@ -2,12 +2,12 @@
 
 use std::net::SocketAddr;
 
-use serde_json::Value;
 use crate::ask::{Ask, ID};
 use crate::harness::Answered;
 use crate::table::{self, Body, Connection, Expected};
 use crate::wire::Wire;
 use crate::world::World;
+use serde_json::Value;
 
 /// Looks closer at an answer.
 pub type Closer = fn(&[u8], &Answered);
@@ -69,14 +69,7 @@ impl Row {
     }
 }
 
-async fn check(
-    address: SocketAddr,
-    expected: &Expected,
-    bytes: &[u8],
-    ends: bool,
-    words: Option<&str>,
-    closer: Option<Closer>,
-) {
+async fn check(address: SocketAddr, expected: &Expected, bytes: &[u8], ends: bool, words: Option<&str>, closer: Option<Closer>) {
     let mut client = Wire::connect(address).await;
     client.send(bytes).await;
     if ends {
@@ -103,7 +96,8 @@ async fn check(
 /// A connection that ends says so; only HTTP/1.0 and hyper's own refusals of a head do not.
 fn says_what_becomes_of_it(expected: &Expected, answered: &Answered) {
     let closes = answered.header("connection").is_some_and(|value| value == "close");
-    let is_own = answered.head.starts_with("HTTP/1.1") && answered.header("date").is_some() && answered.header("content-type").is_some();
+    let is_own =
+        answered.head.starts_with("HTTP/1.1") && answered.header("date").is_some() && answered.header("content-type").is_some();
     assert!(!is_own || closes != (expected.connection == Connection::Kept), "connection: {answered:?}");
 }
 

@@ -12,7 +12,12 @@ const WITHOUT: [&str; 2] = ["Deviation: ", "Nothing to test: "];
 fn sources(folder: &Path) -> Vec<PathBuf> {
     let entries = fs::read_dir(folder).unwrap().map(|entry| entry.unwrap().path());
     let (folders, files): (Vec<_>, Vec<_>) = entries.partition(|path| path.is_dir());
-    folders.iter().flat_map(|folder| sources(folder)).chain(files).filter(|path| path.extension().is_some_and(|end| end == "rs")).collect()
+    folders
+        .iter()
+        .flat_map(|folder| sources(folder))
+        .chain(files)
+        .filter(|path| path.extension().is_some_and(|end| end == "rs"))
+        .collect()
 }
 
 /// Functions that are tests, of the server and of the catalog compiler.

@@ -60,7 +60,8 @@ fn expected(line: &str) -> Option<Expected> {
     let cells: Vec<_> = line.strip_prefix("| `")?.strip_suffix('|')?.split('|').map(str::trim).collect();
     let [name, input, status, code, body, connection, section] = cells[..] else { return None };
     assert!(!input.is_empty() && !section.is_empty(), "{line}");
-    let number = |cell: &str| (cell != "–").then(|| cell.replace('−', "-").parse().unwrap_or_else(|_| panic!("{cell} in {line}")));
+    let number =
+        |cell: &str| (cell != "–").then(|| cell.replace('−', "-").parse().unwrap_or_else(|_| panic!("{cell} in {line}")));
     Some(Expected {
         name: name.trim_end_matches('`').to_owned(),
         status: number(status).map(|status: i64| status.try_into().unwrap()),
