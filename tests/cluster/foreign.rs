@@ -95,6 +95,8 @@ pub(crate) async fn what_others_change_or_delete_is_put_back(namespace: Namespac
     })
     .await?;
     let pods: BTreeSet<_> = cluster.pods().await?.iter().map(uid).collect();
+    // Somebody takes our name off an object, too.
+    allow_adoption(&namespace).await?;
 
     // Every kind of object, every kind of change.
     change::<Service>(&namespace, "mine", json!({"spec": {"selector": {"somebody": "else"}}})).await?;
