@@ -255,8 +255,14 @@ impl Outcome<'_> {
     pub fn is_cacheable(&self) -> bool {
         match self {
             Self::Discover(_) | Self::Page { .. } | Self::Resource(_) => true,
-            Self::Done | Self::Tool(_) | Self::Prompt(_) | Self::Completion(_) | Self::Listen(_) | Self::InputRequired(_) => false,
-            Self::TaskCreated(_) | Self::Task(_) => false,
+            Self::Done
+            | Self::Tool(_)
+            | Self::Prompt(_)
+            | Self::Completion(_)
+            | Self::Listen(_)
+            | Self::InputRequired(_)
+            | Self::TaskCreated(_)
+            | Self::Task(_) => false,
         }
     }
 }

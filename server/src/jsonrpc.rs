@@ -221,7 +221,7 @@ fn depth(text: &[u8]) -> u32 {
 }
 
 /// MCP: "a string or integer", never null.
-fn is_id(raw: &RawValue) -> bool {
+pub fn is_id(raw: &RawValue) -> bool {
     let text = raw.get();
     if text.len() > MAX_ID_BYTES {
         return false;

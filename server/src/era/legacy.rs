@@ -275,12 +275,11 @@ async fn answer_request(
 /// A notification of the client. What is malformed or too late is ignored (`basic/utilities/cancellation` §Error Handling).
 fn heard(shard: &Shard, session: &Session, notification: &Notification<'_>) {
     if notification.method == "notifications/cancelled"
-        && let Some(id) = notification.params.get("requestId")
+        && let Some(id) = notification.params.get("requestId").filter(|id| jsonrpc::is_id(id))
+        && !shard.calls.cancel(session.key, id)
     {
-        if !shard.calls.cancel(session.key, id) {
-            // Another shard may run it.
-            shard.peers.tell(&Frame::Cancel { session: session.key, id: id.get().to_owned() });
-        }
+        // Another shard may run it.
+        shard.peers.tell(&Frame::Cancel { session: session.key, id: id.get().to_owned() });
     }
 }
 
