@@ -295,8 +295,8 @@ async fn handle<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
         Method::Complete => completion::complete(call),
         Method::Listen => subscriptions::listen(call),
         Method::GetTask => tasks::get(call).await,
-        Method::UpdateTask => tasks::update(call),
-        Method::CancelTask => tasks::cancel(call),
+        Method::UpdateTask => tasks::update(call).await,
+        Method::CancelTask => tasks::cancel(call).await,
         // Sessions are of the wire: the legacy adapter answers it before it comes here.
         Method::Initialize => Err(Fault::MethodNotFound),
     }

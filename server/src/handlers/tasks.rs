@@ -20,11 +20,11 @@ pub async fn get<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
 ///
 /// # Errors
 /// As [`get`], and when an answer cannot be used.
-pub fn update<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
+pub async fn update<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
     let id = offered(call)?;
     let responses: Map<String, Value> =
         call.params.parsed("inputResponses")?.ok_or(MemberError::Missing("inputResponses"))?;
-    call.tasks.update(&call.caller.principal, &id, responses)?;
+    call.tasks.update(&call.caller.principal, &id, responses).await?;
     Ok(Outcome::Done)
 }
 
@@ -32,9 +32,9 @@ pub fn update<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
 ///
 /// # Errors
 /// As [`get`].
-pub fn cancel<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
+pub async fn cancel<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
     let id = offered(call)?;
-    call.tasks.cancel(&call.caller.principal, &id)?;
+    call.tasks.cancel(&call.caller.principal, &id).await?;
     Ok(Outcome::Done)
 }
 

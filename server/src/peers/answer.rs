@@ -14,7 +14,7 @@ pub fn at_once(shard: &Arc<Shard>, ask: Ask) -> Result<Answer, Ask> {
     let done = |done: bool| if done { Answer::Done } else { Answer::Full };
     Ok(match ask {
         Ask::Revoke { session, expires } => done(shard.end_session(session, expires, epoch_seconds()).is_ok()),
-        Ask::Keep { session, record } => done(shard.learn_record(session, record).is_ok()),
+        Ask::Keep { session, record } => done(shard.learn_record(session, &record).is_ok()),
         Ask::Respond { session, slot, failed, outcome } => {
             let Ok(outcome) = RawValue::from_string(outcome) else { return Ok(Answer::Unknown) };
             let outcome = if failed { Err(&*outcome) } else { Ok(&*outcome) };
@@ -23,6 +23,7 @@ pub fn at_once(shard: &Arc<Shard>, ask: Ask) -> Result<Answer, Ask> {
                 Delivered::Nobody => Answer::Unknown,
             }
         }
+        Ask::Task(request) => shard.tasks.answer(&request).map_or(Answer::Unknown, Answer::Task),
         Ask::Change { .. } => return Err(ask),
         Ask::Unknown => Answer::Unknown,
     })
@@ -36,6 +37,6 @@ pub async fn in_time(shard: &Shard, ask: Ask) -> Answer {
             Err(Unkept::TooMany(_)) => Answer::Full,
             Err(Unkept::Unconfirmed) => Answer::Unknown,
         },
-        Ask::Revoke { .. } | Ask::Keep { .. } | Ask::Respond { .. } | Ask::Unknown => Answer::Unknown,
+        Ask::Revoke { .. } | Ask::Keep { .. } | Ask::Respond { .. } | Ask::Task(_) | Ask::Unknown => Answer::Unknown,
     }
 }

@@ -225,7 +225,7 @@ impl Link {
                     shard.hub.notify(&event);
                 }
             }
-            Frame::Records(records) => shard.learn_records(records),
+            Frame::Records(records) => shard.learn_records(&records),
             Frame::Cancel { session, id } => {
                 if let Ok(id) = RawValue::from_string(id) {
                     shard.calls.cancel(session, &id);

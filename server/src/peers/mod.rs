@@ -167,13 +167,27 @@ impl Peers {
         answer == Ok(Answer::Done)
     }
 
+    /// Asks the shard that runs a task about it; none when it cannot be asked, or does not answer in time.
+    pub async fn about_task(&self, runs: Incarnation, request: String) -> Option<String> {
+        let ask = Ask::Task(request);
+        let link = self.lock().links.get(&runs).cloned().filter(|_| ask.fits())?;
+        let answer = link.ask(ask, Instant::now() + RESPOND_TIME).await;
+        self.count(&answer);
+        match answer {
+            Ok(Answer::Task(said)) => Some(said),
+            Ok(Answer::Done | Answer::Full | Answer::Unknown) | Err(_) => None,
+        }
+    }
+
     /// Tells all peers something that needs no answer, and may be lost.
     pub fn tell(&self, frame: &Frame) {
         if !frame.fits() {
             return;
         }
         let links: Vec<_> = self.lock().links.values().cloned().collect();
-        links.iter().for_each(|link| link.tell(frame.clone()));
+        for link in links {
+            link.tell(frame.clone());
+        }
     }
 
     /// Asks every live peer, those that come back within the time included; returns how many confirmed.
@@ -200,7 +214,7 @@ impl Peers {
                     Ok(Answer::Done) => {
                         confirmed.insert(incarnation);
                     }
-                    Ok(Answer::Full | Answer::Unknown) => unheard = Some(Unheard::Full),
+                    Ok(Answer::Full | Answer::Task(_) | Answer::Unknown) => unheard = Some(Unheard::Full),
                     Err(Unanswered::Late) => unheard = unheard.or(Some(Unheard::Late)),
                     Err(Unanswered::Lost) => lost = true,
                 }
@@ -350,7 +364,7 @@ impl Peers {
 
     fn count(&self, answer: &Result<Answer, Unanswered>) {
         let outcome = match answer {
-            Ok(Answer::Done) => "done",
+            Ok(Answer::Done | Answer::Task(_)) => "done",
             Ok(Answer::Full) => "full",
             Ok(Answer::Unknown) => "unknown",
             Err(Unanswered::Lost) => "lost",

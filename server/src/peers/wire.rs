@@ -154,6 +154,8 @@ pub enum Ask {
         /// JSON.
         outcome: String,
     },
+    /// A client's request about a task of yours came here: JSON, which tasks read.
+    Task(String),
     /// Of a newer version.
     Unknown,
 }
@@ -165,6 +167,8 @@ pub enum Answer {
     Done,
     /// A limit is in the way.
     Full,
+    /// What tasks say: JSON, which they read.
+    Task(String),
     /// What was asked is not known here.
     Unknown,
 }
@@ -198,6 +202,7 @@ const ASK_REVOKE: u8 = 1;
 const ASK_CHANGE: u8 = 2;
 const ASK_KEEP: u8 = 3;
 const ASK_RESPOND: u8 = 4;
+const ASK_TASK: u8 = 5;
 
 const CHANGE_LEVEL: u8 = 1;
 const CHANGE_SUBSCRIBE: u8 = 2;
@@ -218,6 +223,7 @@ const LEVELS: [LoggingLevel; 8] = [
 const ANSWER_DONE: u8 = 1;
 const ANSWER_FULL: u8 = 2;
 const ANSWER_UNKNOWN: u8 = 3;
+const ANSWER_TASK: u8 = 4;
 
 const TOOLS_CHANGED: u8 = 1;
 const PROMPTS_CHANGED: u8 = 2;
@@ -252,6 +258,7 @@ impl Ask {
     pub fn fits(&self) -> bool {
         match self {
             Self::Respond { outcome, .. } => outcome.len() <= MAX_FRAME - HEADROOM,
+            Self::Task(request) => request.len() <= MAX_FRAME - HEADROOM,
             Self::Revoke { .. } | Self::Change { .. } | Self::Keep { .. } | Self::Unknown => true,
         }
     }
@@ -333,41 +340,20 @@ impl Frame {
             Self::Ask { number, ask } => {
                 out.push(ASK);
                 out.extend_from_slice(&number.to_be_bytes());
-                match ask {
-                    Ask::Revoke { session, expires } => {
-                        out.push(ASK_REVOKE);
-                        key(out, session);
-                        out.extend_from_slice(&expires.to_be_bytes());
-                    }
-                    Ask::Change { session, expires, change } => {
-                        out.push(ASK_CHANGE);
-                        key(out, session);
-                        out.extend_from_slice(&expires.to_be_bytes());
-                        encode_change(out, change);
-                    }
-                    Ask::Keep { session, record } => {
-                        out.push(ASK_KEEP);
-                        key(out, session);
-                        encode_record(out, record);
-                    }
-                    Ask::Respond { session, slot, failed, outcome } => {
-                        out.push(ASK_RESPOND);
-                        key(out, session);
-                        out.extend_from_slice(&slot.to_be_bytes());
-                        out.push(u8::from(*failed));
-                        text(out, outcome);
-                    }
-                    Ask::Unknown => out.push(0),
-                }
+                encode_ask(out, ask);
             }
             Self::Answer { number, answer } => {
                 out.push(ANSWER);
                 out.extend_from_slice(&number.to_be_bytes());
-                out.push(match answer {
-                    Answer::Done => ANSWER_DONE,
-                    Answer::Full => ANSWER_FULL,
-                    Answer::Unknown => ANSWER_UNKNOWN,
-                });
+                match answer {
+                    Answer::Done => out.push(ANSWER_DONE),
+                    Answer::Full => out.push(ANSWER_FULL),
+                    Answer::Task(said) => {
+                        out.push(ANSWER_TASK);
+                        text(out, said);
+                    }
+                    Answer::Unknown => out.push(ANSWER_UNKNOWN),
+                }
             }
         }
         let length = u32::try_from(out.len() - start - 4).unwrap_or(u32::MAX);
@@ -424,6 +410,7 @@ impl Frame {
                 answer: match rest.byte()? {
                     ANSWER_DONE => Answer::Done,
                     ANSWER_FULL => Answer::Full,
+                    ANSWER_TASK => Answer::Task(rest.long_text(MAX_FRAME)?),
                     _ => Answer::Unknown,
                 },
             },
@@ -446,6 +433,39 @@ fn encode_event(out: &mut Vec<u8>, event: &Event) {
             text(out, id);
             text(out, task);
         }
+    }
+}
+
+fn encode_ask(out: &mut Vec<u8>, ask: &Ask) {
+    match ask {
+        Ask::Revoke { session, expires } => {
+            out.push(ASK_REVOKE);
+            key(out, session);
+            out.extend_from_slice(&expires.to_be_bytes());
+        }
+        Ask::Change { session, expires, change } => {
+            out.push(ASK_CHANGE);
+            key(out, session);
+            out.extend_from_slice(&expires.to_be_bytes());
+            encode_change(out, change);
+        }
+        Ask::Keep { session, record } => {
+            out.push(ASK_KEEP);
+            key(out, session);
+            encode_record(out, record);
+        }
+        Ask::Respond { session, slot, failed, outcome } => {
+            out.push(ASK_RESPOND);
+            key(out, session);
+            out.extend_from_slice(&slot.to_be_bytes());
+            out.push(u8::from(*failed));
+            text(out, outcome);
+        }
+        Ask::Task(request) => {
+            out.push(ASK_TASK);
+            text(out, request);
+        }
+        Ask::Unknown => out.push(0),
     }
 }
 
@@ -571,6 +591,7 @@ impl Rest<'_> {
                 let (session, expires) = (self.session()?, self.u64()?);
                 self.change()?.map_or(Ask::Unknown, |change| Ask::Change { session, expires, change })
             }
+            ASK_TASK => Ask::Task(self.long_text(MAX_FRAME)?),
             ASK_KEEP => Ask::Keep { session: self.session()?, record: self.record()? },
             ASK_RESPOND => {
                 let (session, slot, failed) = (self.session()?, self.u64()?, self.byte()? != 0);
@@ -582,113 +603,4 @@ impl Rest<'_> {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn page() -> Page {
-        Page { incarnation: [3; 16], index: 2, expires: 77, bits: Box::new([5; PAGE_BYTES]) }
-    }
-
-    fn record() -> Record {
-        let uris = ["a:b", "a:c"].map(Arc::from).into();
-        Record { version: 6, expires: 7, level: Some(LoggingLevel::Debug), uris }
-    }
-
-    fn frames() -> Vec<Frame> {
-        let session = SessionKey { incarnation: [7; 16], number: 9 };
-        vec![
-            Frame::Hello(Hello {
-                nonce: [1; 32],
-                incarnation: [2; 16],
-                name: "c-0".to_owned(),
-                keys: vec!["a".to_owned(), "b".to_owned()],
-            }),
-            Frame::Welcome(Welcome {
-                nonce: [1; 32],
-                incarnation: [2; 16],
-                name: "c-1".to_owned(),
-                key: "b".to_owned(),
-                proof: [4; 32],
-            }),
-            Frame::Proof([9; 32]),
-            Frame::Beat,
-            Frame::Revoked { complete: false, pages: vec![page(); 2] },
-            Frame::Revoked { complete: true, pages: vec![] },
-            Frame::Stream { session, opened: Some(3) },
-            Frame::Stream { session, opened: None },
-            Frame::Heard(None),
-            Frame::Heard(Some(0)),
-            Frame::Event { number: 1, event: Event::ToolsChanged },
-            Frame::Event { number: 2, event: Event::PromptsChanged },
-            Frame::Event { number: 3, event: Event::ResourcesChanged },
-            Frame::Event { number: 4, event: Event::TaskChanged { id: "x".into(), task: "{}".into() } },
-            Frame::Event { number: u64::MAX, event: Event::ResourceUpdated("test://ü".into()) },
-            Frame::Ask { number: 8, ask: Ask::Revoke { session, expires: 3 } },
-            Frame::Records(vec![(session, record()), (session, Record { level: None, ..record() })]),
-            Frame::Cancel { session, id: "\"a\"".to_owned() },
-            Frame::Ask { number: 9, ask: Ask::Keep { session, record: record() } },
-            Frame::Ask { number: 9, ask: Ask::Change { session, expires: 4, change: Change::Level(LoggingLevel::Emergency) } },
-            Frame::Ask { number: 9, ask: Ask::Change { session, expires: 4, change: Change::Subscribe("a:b".into()) } },
-            Frame::Ask { number: 9, ask: Ask::Change { session, expires: 4, change: Change::Unsubscribe("a:b".into()) } },
-            Frame::Ask { number: 9, ask: Ask::Respond { session, slot: 5, failed: true, outcome: "{}".to_owned() } },
-            Frame::Answer { number: 8, answer: Answer::Done },
-            Frame::Answer { number: 8, answer: Answer::Full },
-            Frame::Answer { number: 8, answer: Answer::Unknown },
-        ]
-    }
-
-    #[test]
-    fn every_frame_is_read_as_it_was_written_however_the_bytes_arrive() {
-        let mut bytes = Vec::new();
-        frames().iter().for_each(|frame| frame.encode(&mut bytes));
-        let (mut read, mut at) = (Vec::new(), 0);
-        for end in 0..=bytes.len() {
-            while let Some((frame, length)) = split(&bytes[at..end]).unwrap() {
-                read.push(Frame::decode(frame).unwrap());
-                at += length;
-            }
-        }
-        assert_eq!(read, frames());
-    }
-
-    #[test]
-    fn a_frame_that_is_cut_anywhere_is_malformed_and_harms_nothing() {
-        for frame in frames() {
-            let mut bytes = Vec::new();
-            frame.encode(&mut bytes);
-            for end in 5..bytes.len() {
-                let cut = Frame::decode(&bytes[4..end]);
-                assert!(cut.is_err() || cut == Ok(Frame::Unknown), "{frame:?} cut at {end}: {cut:?}");
-            }
-        }
-    }
-
-    #[test]
-    fn what_a_newer_version_says_is_skipped_and_what_it_asks_is_answered() {
-        assert_eq!(Frame::decode(&[200, 1, 2, 3]), Ok(Frame::Unknown));
-        assert_eq!(Frame::decode(&[EVENT, 0, 0, 0, 0, 0, 0, 0, 1, 99, 4]), Ok(Frame::Unknown));
-        let asked = Frame::decode(&[ASK, 0, 0, 0, 0, 0, 0, 0, 5, 99, 1, 2]);
-        assert_eq!(asked, Ok(Frame::Ask { number: 5, ask: Ask::Unknown }));
-        let mut longer = Vec::new();
-        Frame::Heard(Some(4)).encode(&mut longer);
-        longer.push(1);
-        assert_eq!(Frame::decode(&longer[4..]), Ok(Frame::Heard(Some(4))));
-    }
-
-    #[test]
-    fn lengths_and_counts_out_of_bounds_reserve_nothing() {
-        assert!(split(&u32::MAX.to_be_bytes()).is_err());
-        assert!(split(&[0; 4]).is_err());
-        assert_eq!(split(&[0, 0]), Ok(None));
-        let mut pages = vec![REVOKED, 0];
-        pages.extend_from_slice(&u32::MAX.to_be_bytes());
-        assert!(Frame::decode(&pages).is_err());
-    }
-
-    #[test]
-    fn as_many_pages_as_may_be_fit_a_frame() {
-        let mut bytes = Vec::new();
-        Frame::Revoked { complete: false, pages: vec![page(); PAGES_PER_FRAME] }.encode(&mut bytes);
-        assert_eq!(split(&bytes).unwrap().map(|(_, length)| length), Some(bytes.len()));
-    }
-}
+mod tests;

@@ -10,6 +10,7 @@
 //! A task counts as work under way: a drain waits for it as for a request, until its deadline.
 
 mod asker;
+mod forward;
 mod id;
 mod store;
 
@@ -28,6 +29,7 @@ use tokio::time::{Instant, sleep_until};
 use tokio_util::sync::CancellationToken;
 use tracing::warn;
 
+use self::forward::Request;
 pub use self::id::TaskId;
 pub use self::store::{Alone, Stored, TaskStore};
 use crate::auth::Principal;
@@ -161,10 +163,20 @@ impl Tasks {
     pub async fn get(&self, principal: &Principal, sealed: &str) -> Result<Map<String, Value>, Fault> {
         let id = self.open(principal, sealed)?;
         if id.runs == self.incarnation {
-            let table = lock(&self.table);
-            return table.entries.get(&id.number).map(|entry| entry.task.detailed(sealed)).ok_or_else(unknown);
+            return self.get_here(principal, sealed);
         }
-        self.store.get(id).await.map(|task| task.detailed(sealed)).ok_or_else(elsewhere)
+        match self.forward(principal, sealed, id.runs, Request::Get).await {
+            Ok(task) => task.ok_or_else(elsewhere),
+            // It is gone; there may be a second record.
+            Err(Fault::Failed(_)) => self.store.get(id).await.map(|task| task.detailed(sealed)).ok_or_else(elsewhere),
+            Err(fault) => Err(fault),
+        }
+    }
+
+    fn get_here(&self, principal: &Principal, sealed: &str) -> Result<Map<String, Value>, Fault> {
+        let id = self.open_local(principal, sealed)?;
+        let table = lock(&self.table);
+        table.entries.get(&id.number).map(|entry| entry.task.detailed(sealed)).ok_or_else(unknown)
     }
 
     /// Takes answers to what a task asked. Keys that are not asked, or are answered already, are ignored; an answer that is
@@ -172,7 +184,15 @@ impl Tasks {
     ///
     /// # Errors
     /// `-32602` when there is no such task, or an answer cannot be used.
-    pub fn update(&self, principal: &Principal, sealed: &str, responses: Map<String, Value>) -> Result<(), Fault> {
+    pub async fn update(&self, principal: &Principal, sealed: &str, responses: Map<String, Value>) -> Result<(), Fault> {
+        let id = self.open(principal, sealed)?;
+        if id.runs == self.incarnation {
+            return self.update_here(principal, sealed, responses);
+        }
+        self.forward(principal, sealed, id.runs, Request::Update(responses)).await.map(drop)
+    }
+
+    fn update_here(&self, principal: &Principal, sealed: &str, responses: Map<String, Value>) -> Result<(), Fault> {
         let id = self.open_local(principal, sealed)?;
         self.change(id.number, |entry| {
             for (key, value) in &responses {
@@ -197,7 +217,15 @@ impl Tasks {
     ///
     /// # Errors
     /// `-32602` when there is no such task.
-    pub fn cancel(&self, principal: &Principal, sealed: &str) -> Result<(), Fault> {
+    pub async fn cancel(&self, principal: &Principal, sealed: &str) -> Result<(), Fault> {
+        let id = self.open(principal, sealed)?;
+        if id.runs == self.incarnation {
+            return self.cancel_here(principal, sealed);
+        }
+        self.forward(principal, sealed, id.runs, Request::Cancel).await.map(drop)
+    }
+
+    fn cancel_here(&self, principal: &Principal, sealed: &str) -> Result<(), Fault> {
         let id = self.open_local(principal, sealed)?;
         let table = lock(&self.table);
         table.entries.get(&id.number).map(|entry| entry.cancelled.cancel()).ok_or_else(unknown)

@@ -11,3 +11,4 @@ mod events;
 mod forwards;
 mod kept;
 mod links;
+mod tasks;
