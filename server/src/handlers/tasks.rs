@@ -22,8 +22,7 @@ pub async fn get<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
 /// As [`get`], and when an answer cannot be used.
 pub async fn update<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
     let id = offered(call)?;
-    let responses: Map<String, Value> =
-        call.params.parsed("inputResponses")?.ok_or(MemberError::Missing("inputResponses"))?;
+    let responses: Map<String, Value> = call.params.parsed("inputResponses")?.ok_or(MemberError::Missing("inputResponses"))?;
     call.tasks.update(&call.caller.principal, &id, responses).await?;
     Ok(Outcome::Done)
 }
