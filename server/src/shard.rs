@@ -198,20 +198,20 @@ impl Shard {
     ///
     /// # Errors
     /// When a bound is in the way.
-    pub fn learn_record(&self, session: SessionKey, record: Record) -> Result<(), TooMany> {
+    pub fn learn_record(&self, session: SessionKey, record: &Record) -> Result<(), TooMany> {
         if self.sessions.has_ended(session) {
             return Ok(());
         }
         let learned = self.sessions.learn_record(session, record.clone(), epoch_seconds());
         if learned.inspect_err(|_| self.peers.no_room("record"))? {
-            self.go_by(session, &record);
+            self.go_by(session, record);
         }
         Ok(())
     }
 
     /// Takes in what another shard keeps of sessions.
-    pub fn learn_records(&self, records: Vec<(SessionKey, Record)>) {
-        let refused = records.into_iter().filter(|(session, record)| self.learn_record(*session, record.clone()).is_err()).count();
+    pub fn learn_records(&self, records: &[(SessionKey, Record)]) {
+        let refused = records.iter().filter(|(session, record)| self.learn_record(*session, record).is_err()).count();
         if refused > 0 {
             tracing::warn!(refused, "there is no room for what another shard keeps of sessions");
         }
