@@ -61,8 +61,9 @@ pub fn read(file: &Path, keys: Option<&Path>) -> Result<Manifest, Refused> {
 /// When the keys cannot be used.
 pub fn without_file(name: &str, version: &str, keys: Option<&Path>) -> Result<Manifest, Refused> {
     let mut manifest = of(ALONE, "no manifest", keys)?;
-    manifest.config.catalog.server_info.name = name.to_owned();
-    manifest.config.catalog.server_info.version = version.to_owned();
+    let info = &mut manifest.config.catalog.server_info;
+    name.clone_into(&mut info.name);
+    version.clone_into(&mut info.version);
     Ok(manifest)
 }
 
