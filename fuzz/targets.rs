@@ -13,8 +13,11 @@ use mcp_server::peers::wire::{Frame, split};
 use mcp_server::session::{Claims, Sessions, generated_ring, random};
 use serde_json::{Value, json};
 
+/// Reads bytes; what must not happen panics.
+pub type Target = fn(&[u8]);
+
 /// The targets, by the name of their corpus.
-pub const TARGETS: &[(&str, fn(&[u8]))] =
+pub const TARGETS: &[(&str, Target)] =
     &[("jsonrpc", jsonrpc), ("headers", headers), ("tokens", tokens), ("frames", frames), ("catalog", catalog)];
 
 /// A body is read or refused; what is read is answered under the id it came with, and every refusal is JSON.
