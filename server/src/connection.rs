@@ -4,12 +4,15 @@ use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
 
 use crate::fault::Refused;
+use crate::rate::Bucket;
 
 /// One connection.
 #[derive(Debug)]
 pub struct Connection {
     refused: Option<Refused>,
     doing: Arc<Doing>,
+    /// What its requests without a session are counted in.
+    pub bucket: Bucket,
 }
 
 /// What a connection does, shared between its socket, which gives up on a head that does not come, and its requests.
@@ -40,7 +43,7 @@ pub enum State {
 impl Connection {
     /// A new connection; its first head is due.
     pub fn new(refused: Option<Refused>) -> Self {
-        Self { refused, doing: Arc::default() }
+        Self { refused, doing: Arc::default(), bucket: Bucket::default() }
     }
 
     /// Why all of its requests are answered with 503.

@@ -47,6 +47,7 @@ pub mod memory;
 pub mod metrics;
 pub mod peers;
 pub mod ports;
+pub mod rate;
 pub mod server;
 pub mod serving;
 pub mod session;

@@ -21,6 +21,8 @@ const BODY_BUDGET_DIVISOR: u64 = 8;
 const BODY_BUDGET_UNLIMITED: u64 = 256 << 20;
 /// `Retry-After` is drawn from this span: long enough to spread a stampede, short enough that a new shard is found soon.
 const RETRY_AFTER_MS: std::ops::Range<u64> = 1_000..6_000;
+/// What is added to the `Retry-After` of a client that makes too many requests a second, drawn from this span.
+pub const RATE_SPREAD_MS: std::ops::Range<u64> = 0..2_000;
 /// Streams of one HTTP/2 connection at one time.
 pub const HTTP2_STREAMS: u32 = 256;
 /// Bytes of the notification filter of one stream.
@@ -69,6 +71,8 @@ pub struct Limits {
     pub request_time: Duration,
     /// Time to receive a head and a body.
     pub read_time: Duration,
+    /// Requests a second of one session, or of one connection that has none.
+    pub requests_per_second: Option<u32>,
 }
 
 impl Limits {
@@ -89,6 +93,7 @@ impl Limits {
             backlog: usize::try_from(limits.max_stream_backlog).unwrap_or(usize::MAX),
             request_time: Duration::from_millis(limits.request_timeout_ms),
             read_time: Duration::from_millis(limits.read_timeout_ms),
+            requests_per_second: limits.requests_per_second,
         }
     }
 }

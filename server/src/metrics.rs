@@ -25,6 +25,7 @@ pub struct Metrics {
     requests: Family<RequestLabels, Counter>,
     duration: Family<MethodLabel, Histogram, fn() -> Histogram>,
     rejected: Family<ReasonLabel, Counter>,
+    rate_limited: Family<PayerLabel, Counter>,
     gauges: Gauges,
 }
 
@@ -51,6 +52,7 @@ struct Gauges {
     asks_refused: Counter,
     unsaid: Counter,
     reports: Counter,
+    rate_forgotten: Counter,
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
@@ -70,6 +72,11 @@ struct ReasonLabel {
     reason: &'static str,
 }
 
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct PayerLabel {
+    payer: &'static str,
+}
+
 /// A request being timed.
 #[derive(Debug)]
 pub struct RequestTimer<'a> {
@@ -86,6 +93,7 @@ impl Metrics {
         let duration: Family<MethodLabel, Histogram, fn() -> Histogram> =
             Family::new_with_constructor(|| Histogram::new(BUCKETS));
         let rejected = Family::default();
+        let rate_limited = Family::default();
         let gauges = Gauges::default();
         registry.register("mcp_requests", "Requests answered, by method, protocol version and outcome", requests.clone());
         registry.register("mcp_request_duration_seconds", "Time from the parsed request to its answer", duration.clone());
@@ -119,8 +127,18 @@ impl Metrics {
         );
         registry.register("mcp_handler_panics", "Handlers of the program that panicked", gauges.panics.clone());
         registry.register("mcp_streams_shed", "Streams ended by the memory guard", gauges.shed.clone());
+        registry.register(
+            "mcp_rate_limited",
+            "Requests refused with 429, by what made too many: a session, or a connection without one",
+            rate_limited.clone(),
+        );
+        registry.register(
+            "mcp_rate_forgotten",
+            "Sessions whose debt of requests was forgotten for want of room",
+            gauges.rate_forgotten.clone(),
+        );
         registry.register("mcp_load_reports", "Load reports given to the operator", gauges.reports.clone());
-        Self { registry: Mutex::new(registry), requests, duration, rejected, gauges }
+        Self { registry: Mutex::new(registry), requests, duration, rejected, rate_limited, gauges }
     }
 
     /// Starts timing a request.
@@ -154,6 +172,11 @@ impl Metrics {
         raise(&gauges.asks_refused, shard.asks.refused());
         raise(&gauges.unsaid, load.unsaid_total());
         raise(&gauges.reports, shard.reports());
+        raise(&gauges.rate_forgotten, shard.rates.forgotten());
+        let (sessions, connections) = shard.rates.limited();
+        for (payer, limited) in [("session", sessions), ("connection", connections)] {
+            raise(&self.rate_limited.get_or_create(&PayerLabel { payer }), limited);
+        }
         for why in Refused::ALL {
             raise(&self.rejected.get_or_create(&ReasonLabel { reason: why.label() }), load.rejected_for(why));
         }

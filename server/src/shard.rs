@@ -6,6 +6,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use arc_swap::ArcSwapOption;
 use mcp_crds::load::GuardStage;
+use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::Authenticator;
@@ -17,10 +18,11 @@ use crate::guard::Guard;
 use crate::hub::Hub;
 use crate::jsonrpc::{self, ErrorObject};
 use crate::library::Code;
-use crate::limits::Jitter;
+use crate::limits::{Jitter, RATE_SPREAD_MS};
 use crate::load::{HeldStream, Load, OpenConnection};
 use crate::mcp::subscriptions::Event;
 use crate::metrics::Metrics;
+use crate::rate::{Payer, Rates, Wait};
 use crate::peers::Peers;
 use crate::peers::wire::Frame;
 use crate::serving::{Environment, Serving};
@@ -46,6 +48,8 @@ pub struct Shard {
     pub tasks: Arc<Tasks>,
     /// Whether it ends.
     pub drain: Drain,
+    /// How many requests its clients make.
+    pub rates: Rates,
     /// Its memory.
     pub guard: Guard,
     /// Who calls.
@@ -105,6 +109,7 @@ impl Shard {
             tasks: Arc::new(tasks),
             hub: Hub::default(),
             drain: Drain::new(parts.lag),
+            rates: Rates::new(),
             guard: Guard::default(),
             authenticator: parts.authenticator,
             metrics: parts.metrics,
@@ -295,6 +300,30 @@ impl Shard {
         self.load.rejected(why, delay);
         let error = ErrorObject::new(jsonrpc::INTERNAL_ERROR, format!("Over capacity: {why}. Try again later."));
         Reply { retry_after_ms: Some(delay), ..Reply::error(503, None, &error) }
+    }
+
+    /// Counts requests of a client; a batch has several.
+    ///
+    /// # Errors
+    /// With the answer to too many: 429 and a `Retry-After` that is spread, so that they do not all come back at one moment.
+    pub fn admit_requests(
+        &self,
+        payer: Payer<'_>,
+        rate: Option<u32>,
+        requests: u32,
+        id: Option<&RawValue>,
+    ) -> Result<(), Reply> {
+        let Some(rate) = rate else { return Ok(()) };
+        self.rates.take(payer, rate, requests).map_err(|Wait(wait)| {
+            let delay = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).saturating_add(self.jitter.between(RATE_SPREAD_MS));
+            let whom = match payer {
+                Payer::Connection(_) => "connection",
+                Payer::Session(_) => "session",
+            };
+            let message = format!("Too many requests: this {whom} may make {rate} a second. Try again later.");
+            let error = ErrorObject::new(jsonrpc::INTERNAL_ERROR, message);
+            Reply { retry_after_ms: Some(delay), ..Reply::error(429, id, &error) }
+        })
     }
 
     /// Load reports given since the start.

@@ -16,6 +16,7 @@ use crate::fault::{Fault, Refused};
 use crate::hub::Kind;
 use crate::jsonrpc::{self, ErrorObject, Message, Notification, Request, Response};
 use crate::mcp::lifecycle::{ClientCapabilities, InitializeResult, ServerCapabilities};
+use crate::rate::{self, Payer};
 use crate::peers::keep::Keeper;
 use crate::peers::wire::{Ask, Frame};
 use crate::serving::Serving;
@@ -53,6 +54,11 @@ pub async fn answer(
         Ok(session) => session,
         Err(reply) => return reply,
     };
+    if let Message::Request(request) = &message
+        && let Err(reply) = counted(shard, serving, &session, [request])
+    {
+        return reply;
+    }
     match message {
         Message::Request(request) => match answer_request(shard, serving, principal, &session, &request, outbox).await {
             Ok(Some(body)) => Reply::json(200, body),
@@ -88,6 +94,13 @@ pub async fn batch(
     if let Some(why) = misplaced(&messages) {
         return Reply::error(400, None, &ErrorObject::new(jsonrpc::INVALID_REQUEST, why));
     }
+    let requests = messages.iter().filter_map(|message| match message {
+        Ok(Message::Request(request)) => Some(request),
+        Ok(Message::Notification(_) | Message::Response(_)) | Err(_) => None,
+    });
+    if let Err(reply) = counted(shard, serving, &session, requests) {
+        return reply;
+    }
     let mut answers = Vec::new();
     let mut asked = false;
     for message in messages {
@@ -119,6 +132,24 @@ pub async fn batch(
     }
     answers.push(b']');
     Reply::json(200, answers)
+}
+
+/// Counts the requests of a message for its session, all or none.
+fn counted<'a, 'r: 'a>(
+    shard: &Shard,
+    serving: &Serving,
+    session: &Session,
+    requests: impl IntoIterator<Item = &'a Request<'r>>,
+) -> Result<(), Reply> {
+    let (mut rate, mut number, mut id) = (None, 0, None);
+    for request in requests {
+        if let Some(bound) = rate::rate(serving.limits.requests_per_second, &request.method) {
+            rate = Some(bound);
+            id = (number == 0).then_some(request.id);
+            number += 1;
+        }
+    }
+    shard.admit_requests(Payer::Session(session.key), rate, number, id)
 }
 
 /// Why a batch is refused before any of it is executed (2025-03-26 `basic/transports` §Sending Messages, 3; `basic/lifecycle`

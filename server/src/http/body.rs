@@ -229,6 +229,7 @@ mod tests {
             backlog: 1024,
             request_time: Duration::from_secs(1),
             read_time: Duration::from_secs(1),
+            requests_per_second: None,
         }
     }
 

@@ -28,6 +28,7 @@ use crate::exchange::Outbox;
 use crate::fault::Refused;
 use crate::jsonrpc::{self, ErrorObject, Message};
 use crate::load::InFlight;
+use crate::rate::{self, Payer};
 use crate::serving::Serving;
 use crate::shard::Shard;
 
@@ -59,7 +60,7 @@ where
         (Some(why), _) => Answer::without(shard.refuse(why), &parts.headers, body).await,
         (None, None) => Answer::without(shard.refuse(Refused::NotReady), &parts.headers, body).await,
         (None, Some(serving)) => match check(&shard, &serving, &parts) {
-            Ok(Checked::Post(principal)) => post(&shard, serving, principal, parts.headers, body).await,
+            Ok(Checked::Post(principal)) => post(&shard, &connection, serving, principal, parts.headers, body).await,
             Ok(Checked::Delete(principal)) => {
                 let reply = era::legacy::end(&shard, &principal, &parts.headers).await;
                 Answer::without(reply, &parts.headers, body).await
@@ -148,7 +149,14 @@ fn check(shard: &Arc<Shard>, serving: &Arc<Serving>, request: &http::request::Pa
     Ok(Checked::Other(era::legacy::listen(shard, serving, &principal, headers)))
 }
 
-async fn post<B>(shard: &Arc<Shard>, serving: Arc<Serving>, principal: Principal, headers: HeaderMap, body: B) -> Answer
+async fn post<B>(
+    shard: &Arc<Shard>,
+    connection: &Arc<Connection>,
+    serving: Arc<Serving>,
+    principal: Principal,
+    headers: HeaderMap,
+    body: B,
+) -> Answer
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -159,7 +167,8 @@ where
     let streams = accepts(&headers, "text/event-stream");
     let period = serving.transport.keep_alive;
     let outbox = Arc::new(Outbox::new(streams));
-    let replying = reply(Arc::clone(shard), serving, principal, headers, received, Arc::clone(&outbox));
+    let posted = Posted { principal, headers, received };
+    let replying = reply(Arc::clone(shard), Arc::clone(connection), serving, posted, Arc::clone(&outbox));
     let mut running = Running::new(Arc::clone(shard), replying, outbox, in_flight, period);
     if !streams {
         let reply = running.reply().await;
@@ -200,15 +209,22 @@ where
     }
 }
 
-/// Decodes a body and has its era answer it. Owns all it needs, so that it can outlive its connection.
-async fn reply(
-    shard: Arc<Shard>,
-    serving: Arc<Serving>,
+/// A request whose body was read.
+struct Posted {
     principal: Principal,
     headers: HeaderMap,
     received: Received,
+}
+
+/// Decodes a body and has its era answer it. Owns all it needs, so that it can outlive its connection.
+async fn reply(
+    shard: Arc<Shard>,
+    connection: Arc<Connection>,
+    serving: Arc<Serving>,
+    posted: Posted,
     outbox: Arc<Outbox>,
 ) -> Reply {
+    let Posted { principal, headers, received } = posted;
     match jsonrpc::decode(&received.bytes, serving.limits.json_depth) {
         Err(error) => Reply::error(400, error.id, &error.error),
         Ok(jsonrpc::Body::Batch(messages)) => era::legacy::batch(&shard, &serving, principal, &headers, &messages, &outbox).await,
@@ -218,6 +234,15 @@ async fn reply(
                 Message::Notification(notification) => era::of(&headers, None, Some(&notification.params)),
                 Message::Response(_) => era::of(&headers, None, None),
             };
+            if let Message::Request(request) = &message
+                && (era == Era::Modern || request.method == "initialize")
+            {
+                // What has no session is counted for its connection; what has one, where it is opened.
+                let rate = rate::rate(serving.limits.requests_per_second, &request.method);
+                if let Err(reply) = shard.admit_requests(Payer::Connection(&connection.bucket), rate, 1, Some(request.id)) {
+                    return reply;
+                }
+            }
             match era {
                 Era::Modern => era::modern::answer(&shard, &serving, principal, &headers, message, &outbox).await,
                 Era::Legacy => era::legacy::answer(&shard, &serving, principal, &headers, message, &outbox).await,
