@@ -88,17 +88,18 @@ impl Rates {
     /// When there is none; then nothing is taken.
     pub fn take(&self, payer: Payer<'_>, rate: u32, requests: u32) -> Result<(), Wait> {
         let now = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
-        match payer {
-            Payer::Connection(bucket) => {
-                let taken = bucket.take(now, rate, requests);
-                taken.inspect_err(|_| drop(self.limited_connections.fetch_add(1, Relaxed)))
-            }
+        let (taken, limited) = match payer {
+            Payer::Connection(bucket) => (bucket.take(now, rate, requests), &self.limited_connections),
             Payer::Session(session) => {
                 let hash = self.hasher.hash_one(session);
-                let taken = self.sessions.lock().unwrap_or_else(PoisonError::into_inner).take(hash, now, rate, requests);
-                taken.inspect_err(|_| drop(self.limited_sessions.fetch_add(1, Relaxed)))
+                let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
+                (sessions.take(hash, now, rate, requests), &self.limited_sessions)
             }
+        };
+        if taken.is_err() {
+            limited.fetch_add(1, Relaxed);
         }
+        taken
     }
 
     /// Requests refused for their session, and for their connection.
@@ -181,7 +182,7 @@ mod tests {
             let bucket = Bucket::default();
             assert_eq!(passes(&bucket, 5 * SECOND, rate), rate as usize, "{rate} at once");
             let total: usize = (1..=100).map(|tick| passes(&bucket, 5 * SECOND + tick * 50 * MS, rate)).sum();
-            assert!((total as i64 - i64::from(rate) * 5).abs() <= 1, "{rate}: {total} in five seconds");
+            assert!(total.abs_diff(rate as usize * 5) <= 1, "{rate}: {total} in five seconds");
             assert_eq!(passes(&bucket, 100 * SECOND, rate), rate as usize, "full again, and no fuller");
         }
     }

@@ -22,9 +22,9 @@ use crate::limits::{Jitter, RATE_SPREAD_MS};
 use crate::load::{HeldStream, Load, OpenConnection};
 use crate::mcp::subscriptions::Event;
 use crate::metrics::Metrics;
-use crate::rate::{Payer, Rates, Wait};
 use crate::peers::Peers;
 use crate::peers::wire::Frame;
+use crate::rate::{Payer, Rates, Wait};
 use crate::serving::{Environment, Serving};
 use crate::session::{Full, Page, Record, SessionKey, Sessions, TooMany};
 use crate::tasks::{Alone, Tasks};
@@ -306,13 +306,7 @@ impl Shard {
     ///
     /// # Errors
     /// With the answer to too many: 429 and a `Retry-After` that is spread, so that they do not all come back at one moment.
-    pub fn admit_requests(
-        &self,
-        payer: Payer<'_>,
-        rate: Option<u32>,
-        requests: u32,
-        id: Option<&RawValue>,
-    ) -> Result<(), Reply> {
+    pub fn admit_requests(&self, payer: Payer<'_>, rate: Option<u32>, requests: u32, id: Option<&RawValue>) -> Result<(), Reply> {
         let Some(rate) = rate else { return Ok(()) };
         self.rates.take(payer, rate, requests).map_err(|Wait(wait)| {
             let delay = u64::try_from(wait.as_millis()).unwrap_or(u64::MAX).saturating_add(self.jitter.between(RATE_SPREAD_MS));

@@ -5,7 +5,7 @@ mod harness;
 
 use harness::{Answered, Client, Running, config};
 use mcp_crds::catalog::{
-    Completion, CompiledResource, CompiledResourceTemplate, Contents, ResourceDefinition, ResourceTemplateDefinition,
+    CompiledResource, CompiledResourceTemplate, Completion, Contents, ResourceDefinition, ResourceTemplateDefinition,
 };
 use mcp_crds::shard::ShardConfig;
 use serde_json::{Value, json};

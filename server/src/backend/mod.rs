@@ -77,13 +77,20 @@ impl Backend {
     ///
     /// # Cancel safety
     /// Dropping the future ends the call; what the REST API or the handler has done by then stays done.
-    pub(crate) async fn call(&self, arguments: Map<String, Value>, asking: Asking<'_>, promise: &Arc<Promise>) -> Result<Answered, Fault> {
+    pub(crate) async fn call(
+        &self,
+        arguments: Map<String, Value>,
+        asking: Asking<'_>,
+        promise: &Arc<Promise>,
+    ) -> Result<Answered, Fault> {
         match self {
             Self::Fixed(result) => Ok(Answered::Result(promise.keep(result.clone()))),
             Self::Template(template) => Ok(Answered::Result(promise.keep(template.expand(&arguments)))),
             Self::Http(call) => {
                 let result = call.call(&arguments, asking.deadline).await;
-                Ok(Answered::Result(result.map_or_else(|error| CallToolResult::error(error.to_string()), |result| promise.keep(result))))
+                Ok(Answered::Result(
+                    result.map_or_else(|error| CallToolResult::error(error.to_string()), |result| promise.keep(result)),
+                ))
             }
             Self::Code(tool) => tool.call(arguments, asking, Arc::clone(promise)).await,
         }

@@ -22,7 +22,9 @@ use std::collections::HashMap;
 use std::fmt;
 use std::sync::Arc;
 
-use mcp_crds::catalog::{CacheScope, CompiledBackend, CompiledCatalog, Implementation, ResourceDefinition, ResourceTemplateDefinition};
+use mcp_crds::catalog::{
+    CacheScope, CompiledBackend, CompiledCatalog, Implementation, ResourceDefinition, ResourceTemplateDefinition,
+};
 use serde::Serialize;
 
 pub use self::completion::Values;
