@@ -50,7 +50,11 @@ announce() {
 
 install_operator() {
   say "installing the operator"
+  local before
+  before=$(kube -n "$system_namespace" get deployment mcp-operator --ignore-not-found -o name 2>/dev/null || true)
   tests/run/render-operator | kube apply --server-side --force-conflicts -f -
   kube wait --for=condition=Established crd/mcpclusters.mcpcluster.dev --timeout=60s
+  # An image that was built anew under the same tag is not noticed otherwise.
+  [ -z "$before" ] || kube -n "$system_namespace" rollout restart deployment/mcp-operator
   kube -n "$system_namespace" rollout status deployment/mcp-operator --timeout=180s
 }
