@@ -192,6 +192,17 @@ const WALLS: &[Wall] = &[
             "crate::handlers",
         ],
     },
+    Wall {
+        because: "what shards say to each other, and what they remember, is decided without sockets, clocks and randomness",
+        files: &[
+            "server/src/peers/wire",
+            "server/src/peers/handshake",
+            "server/src/peers/events",
+            "server/src/session/revocations",
+            "server/src/session/records",
+        ],
+        never: EDGES,
+    },
     Wall { because: "http knows dispatch, not what dispatch calls", files: &["server/src/http"], never: &["crate::handlers"] },
 ];
 

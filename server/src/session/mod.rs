@@ -212,7 +212,11 @@ impl Sessions {
     /// When too many are remembered already; those for which there was room have ended.
     pub fn learn_ended(&self, pages: &[Page], now: u64) -> Result<(), Full> {
         let mut revoked = lock(&self.revoked);
-        pages.iter().fold(Ok(()), |all, page| all.and(revoked.merge(page, now)).and(all))
+        let mut all = Ok(());
+        for page in pages {
+            all = revoked.merge(page, now).and(all);
+        }
+        all
     }
 }
 
