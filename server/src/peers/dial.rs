@@ -95,7 +95,9 @@ pub(super) async fn keep(shard: Arc<Shard>, name: String, address: String) {
             }
         }
         if peers.name > name {
-            let _ = timeout(COURTESY, changed.wait_for(|_| peers.is_linked(&name))).await;
+            // Asked between two changes, never while one is looked at: who changes the links tells of it.
+            let linked = async { while !peers.is_linked(&name) && changed.changed().await.is_ok() {} };
+            let _ = timeout(COURTESY, linked).await;
             if peers.is_linked(&name) {
                 continue;
             }

@@ -322,6 +322,7 @@ impl Peers {
         }
         state.links.insert(link.incarnation, Arc::clone(link));
         self.metrics.linked.set(i64::try_from(state.links.len()).unwrap_or(i64::MAX));
+        drop(state);
         self.touch();
         true
     }
@@ -336,8 +337,8 @@ impl Peers {
             state.members.lost(&link.name, Instant::now());
             self.metrics.linked.set(i64::try_from(state.links.len()).unwrap_or(i64::MAX));
             debug!(peer = link.name, why = %why, "the connection to a peer ended");
-            self.touch();
             drop(state);
+            self.touch();
             self.reclaim(shard, None, link.incarnation);
         }
     }
@@ -358,6 +359,7 @@ impl Peers {
         self.touch();
     }
 
+    /// Tells those who wait for a change of the links. Never while they are locked: whoever waits looks at them.
     fn touch(&self) {
         self.changed.send_modify(|changes| *changes = changes.wrapping_add(1));
     }
