@@ -128,13 +128,18 @@ impl Peers {
 
     /// The operator said which list it holds, and the list when ours was another; returns the epoch of ours.
     pub fn told(&self, epoch: u64, list: Option<Vec<Member>>) -> u64 {
+        let is_new = list.is_some();
         let mut state = self.lock();
         if let Some(list) = list {
             state.members.replace(&self.name, epoch, list, Instant::now());
             self.metrics.listed.set(i64::try_from(state.members.others().count()).unwrap_or(i64::MAX));
+        }
+        let epoch = state.members.epoch();
+        drop(state);
+        if is_new {
             self.touch();
         }
-        state.members.epoch()
+        epoch
     }
 
     /// Tells every peer of an event. Raised here is here already: the hub of this shard is the caller's.
