@@ -485,6 +485,19 @@ fn what_a_rollout_leaves_over_is_drained_as_soon_as_it_fits() {
 }
 
 #[test]
+fn of_outdated_shards_the_one_that_serves_nobody_goes_first() {
+    let old = |s: &mut ObservedShard| {
+        s.template_hash = Some("template-0".into());
+        s.load(100, 60 * MIB);
+    };
+    let cluster = Cluster::manual(2).with_ready(5).each(old).shard(1, |s| {
+        s.ready = false;
+        s.ready_changed = Some(at(-3));
+    });
+    assert_eq!(victims(&Story::of(cluster).decide())[0], "tools-1");
+}
+
+#[test]
 fn outdated_shards_are_the_first_victims_when_a_person_shrinks_the_cluster() {
     let cluster = Cluster::manual(3).with_ready(4).each(|s| s.load(10, 60 * MIB)).shard(1, |s| s.load(500, 60 * MIB));
     let mut story = Story::of(cluster.shard(1, |s| s.template_hash = Some("template-0".into())));

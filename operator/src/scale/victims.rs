@@ -100,14 +100,10 @@ fn is_idle(member: &Member<'_>) -> bool {
     member.state == ShardState::Pending && !member.shard.was_ready() && !member.shard.may_hold_work()
 }
 
-fn class(member: &Member<'_>) -> u8 {
+/// Idle ones first, then outdated ones, and of each kind the unhealthy.
+fn class(member: &Member<'_>) -> (bool, bool, bool) {
     let is_healthy = member.state == ShardState::Fresh && member.shard.ready;
-    match (is_idle(member), member.is_outdated, is_healthy) {
-        (true, _, _) => 0,
-        (false, true, _) => 1,
-        (false, false, false) => 2,
-        (false, false, true) => 3,
-    }
+    (!is_idle(member), !member.is_outdated, is_healthy)
 }
 
 /// Shards on each node that stay.
