@@ -185,7 +185,7 @@ impl Shard {
     /// The newest stream of a session begins here: those on other shards stand back (2025-11-25 `basic/transports` §Multiple
     /// Connections: a message goes to one of them).
     pub fn hold_newest(&self, session: SessionKey) {
-        let opened = epoch_millis();
+        let opened = epoch_micros();
         self.hub.opened(session, opened);
         self.peers.tell(&Frame::Stream { session, opened: Some(opened) });
     }
@@ -329,6 +329,11 @@ impl Shard {
     pub fn next_report(&self) -> u64 {
         self.reports.fetch_add(1, Relaxed) + 1
     }
+}
+
+/// The wall clock in microseconds, for what happens so fast that a millisecond puts it in no order.
+pub fn epoch_micros() -> u64 {
+    SystemTime::now().duration_since(UNIX_EPOCH).map_or(0, |since| u64::try_from(since.as_micros()).unwrap_or(u64::MAX))
 }
 
 /// The wall clock in milliseconds, for what other processes put in order.

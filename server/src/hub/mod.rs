@@ -53,7 +53,7 @@ struct State {
     sessions: HashMap<SessionKey, Vec<usize>>,
     /// Resources a legacy session is subscribed to.
     subscriptions: HashMap<SessionKey, BTreeSet<Arc<str>>>,
-    /// When the newest stream here of a session began, milliseconds since the epoch.
+    /// When the newest stream here of a session began, microseconds since the epoch.
     opened: HashMap<SessionKey, u64>,
     /// Sessions with a stream here and a newer one on another shard, which is sent to in its place.
     newer: HashMap<SessionKey, Incarnation>,
@@ -176,7 +176,7 @@ impl Hub {
         }
     }
 
-    /// A stream of a session began here at a time, milliseconds since the epoch.
+    /// A stream of a session began here at a time, microseconds since the epoch.
     pub fn opened(&self, session: SessionKey, at: u64) {
         let mut state = lock(&self.0.state);
         if state.sessions.contains_key(&session) {

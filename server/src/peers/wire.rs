@@ -59,7 +59,7 @@ pub enum Frame {
     Stream {
         /// Whose.
         session: SessionKey,
-        /// When it began, milliseconds since the epoch.
+        /// When it began, microseconds since the epoch.
         opened: Option<u64>,
     },
     /// When a connection begins: the newest event of the other side that was heard here; none when there was none.
