@@ -51,6 +51,10 @@ pub enum Refused {
     Streams,
     /// `limits.maxInFlightRequests`
     InFlight,
+    /// The principal's share of the streams.
+    PrincipalStreams,
+    /// The principal's share of the requests in flight.
+    PrincipalInFlight,
     /// The budget of bytes of bodies.
     BodyBytes,
     /// As many tasks as a shard keeps.
@@ -67,10 +71,12 @@ pub enum Refused {
 
 impl Refused {
     /// Every reason, for metrics.
-    pub const ALL: [Self; 9] = [
+    pub const ALL: [Self; 11] = [
         Self::Connections,
         Self::Streams,
         Self::InFlight,
+        Self::PrincipalStreams,
+        Self::PrincipalInFlight,
         Self::BodyBytes,
         Self::Tasks,
         Self::Memory,
@@ -85,6 +91,8 @@ impl Refused {
             Self::Connections => "connections",
             Self::Streams => "streams",
             Self::InFlight => "in_flight",
+            Self::PrincipalStreams => "principal_streams",
+            Self::PrincipalInFlight => "principal_in_flight",
             Self::BodyBytes => "body_bytes",
             Self::Tasks => "tasks",
             Self::Memory => "memory",
@@ -101,6 +109,8 @@ impl std::fmt::Display for Refused {
             Self::Connections => "this shard holds all the connections it may",
             Self::Streams => "this shard holds all the streams it may",
             Self::InFlight => "this shard answers all the requests it may",
+            Self::PrincipalStreams => "this caller holds all the streams it may on this shard",
+            Self::PrincipalInFlight => "this shard answers all the requests of this caller it may",
             Self::BodyBytes => "this shard reads all the request bytes it may",
             Self::Tasks => "this shard keeps all the tasks it may",
             Self::Memory => "this shard is short of memory",

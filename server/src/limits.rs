@@ -25,6 +25,11 @@ const RETRY_AFTER_MS: std::ops::Range<u64> = 1_000..6_000;
 pub const RATE_SPREAD_MS: std::ops::Range<u64> = 0..2_000;
 /// Streams of one HTTP/2 connection at one time.
 pub const HTTP2_STREAMS: u32 = 256;
+/// What one principal may take of the streams and of the requests in flight of a shard, as a fraction: three quarters, so that
+/// one caller in a loop leaves room for the others, and a gateway that is nearly the only caller is hardly held back.
+pub const PRINCIPAL_SHARE: (u64, u64) = (3, 4);
+/// Requests a second of one principal, whatever sessions and connections it uses: a third of what a shard of one CPU answers.
+pub const PRINCIPAL_REQUESTS_PER_SECOND: u32 = 10_000;
 /// Bytes of the notification filter of one stream.
 pub const MAX_FILTER_BYTES: usize = 16 << 10;
 /// Resources one legacy session may be subscribed to, and sessions that may have any.
@@ -98,6 +103,14 @@ impl Limits {
     }
 }
 
+#[cfg(test)]
+impl Limits {
+    /// Those of a shard nobody said anything about.
+    pub(crate) fn test() -> Self {
+        Self::of(&tests::setting(), 1_048_576, 0)
+    }
+}
+
 /// A source of jitter: splitmix64. Not for secrets.
 #[derive(Debug)]
 pub struct Jitter(AtomicU64);
@@ -127,7 +140,7 @@ impl Jitter {
 mod tests {
     use super::*;
 
-    fn setting() -> shard::Limits {
+    pub(super) fn setting() -> shard::Limits {
         shard::Limits {
             max_connections: 10_000,
             max_streams: 10_000,

@@ -3,6 +3,7 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
+use crate::auth::Share;
 use crate::fault::Refused;
 
 /// Counters of one shard.
@@ -25,13 +26,13 @@ pub struct Load {
 #[derive(Debug)]
 pub struct OpenConnection(Arc<Load>);
 
-/// A held stream, until dropped.
+/// A held stream, until dropped; with the share of its principal's quota.
 #[derive(Debug)]
-pub struct HeldStream(Arc<Load>);
+pub struct HeldStream(Arc<Load>, Option<Share>);
 
-/// A request being answered, until dropped.
+/// A request being answered, until dropped; with the share of its principal's quota.
 #[derive(Debug)]
-pub struct InFlight(Arc<Load>);
+pub struct InFlight(Arc<Load>, Option<Share>);
 
 /// A request whose client went away, until dropped.
 #[derive(Debug)]
@@ -56,12 +57,12 @@ impl Load {
 
     /// Counts a stream, unless `cap` are held.
     pub fn stream(self: &Arc<Self>, cap: u64) -> Option<HeldStream> {
-        take(&self.streams, 1, cap).then(|| HeldStream(Arc::clone(self)))
+        take(&self.streams, 1, cap).then(|| HeldStream(Arc::clone(self), None))
     }
 
     /// Counts a request, unless `cap` are being answered.
     pub fn request(self: &Arc<Self>, cap: u64) -> Option<InFlight> {
-        take(&self.in_flight, 1, cap).then(|| InFlight(Arc::clone(self)))
+        take(&self.in_flight, 1, cap).then(|| InFlight(Arc::clone(self), None))
     }
 
     /// Counts a request whose client went away, unless `cap` run on already.
@@ -190,6 +191,24 @@ impl BodyBytes {
     /// What is reserved.
     pub fn bytes(&self) -> u64 {
         self.bytes
+    }
+}
+
+impl HeldStream {
+    /// Counted for its principal, too.
+    #[must_use]
+    pub fn of(mut self, share: Share) -> Self {
+        self.1 = Some(share);
+        self
+    }
+}
+
+impl InFlight {
+    /// Counted for its principal, too.
+    #[must_use]
+    pub fn of(mut self, share: Share) -> Self {
+        self.1 = Some(share);
+        self
     }
 }
 

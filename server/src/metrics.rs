@@ -129,12 +129,12 @@ impl Metrics {
         registry.register("mcp_streams_shed", "Streams ended by the memory guard", gauges.shed.clone());
         registry.register(
             "mcp_rate_limited",
-            "Requests refused with 429, by what made too many: a session, or a connection without one",
+            "Requests refused with 429, by what made too many: a session, a connection without one, or a principal",
             rate_limited.clone(),
         );
         registry.register(
             "mcp_rate_forgotten",
-            "Sessions whose debt of requests was forgotten for want of room",
+            "Sessions and principals whose debt of requests was forgotten for want of room",
             gauges.rate_forgotten.clone(),
         );
         registry.register("mcp_load_reports", "Load reports given to the operator", gauges.reports.clone());
@@ -173,8 +173,7 @@ impl Metrics {
         raise(&gauges.unsaid, load.unsaid_total());
         raise(&gauges.reports, shard.reports());
         raise(&gauges.rate_forgotten, shard.rates.forgotten());
-        let (sessions, connections) = shard.rates.limited();
-        for (payer, limited) in [("session", sessions), ("connection", connections)] {
+        for (payer, limited) in shard.rates.limited() {
             raise(&self.rate_limited.get_or_create(&PayerLabel { payer }), limited);
         }
         for why in Refused::ALL {

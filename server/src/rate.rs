@@ -1,9 +1,9 @@
-//! How many requests a second: of one session, or of one connection that has none.
+//! How many requests a second: of one session, of one connection that has none, and of one principal that has a name.
 //!
 //! Each payer has a bucket that holds a second's worth of requests and fills evenly (the generic cell rate algorithm: one
 //! number, the time at which the bucket is full again). That of a connection is a part of it and goes with it. Those of
-//! sessions are in a table of fixed size: a session falls into one of [`SETS`] sets by its hash, and a set has room for
-//! [`WAYS`]. Who comes to a set that is taken has the place of the bucket that is nearest to full. A full bucket is the same as
+//! sessions and principals are in a table of fixed size: each falls into one of [`SETS`] sets by its hash, and a set has room
+//! for [`WAYS`]. Who comes to a set that is taken has the place of the bucket that is nearest to full. A full bucket is the same as
 //! none, so that nothing is lost as long as a set sees no more than [`WAYS`] sessions at their limit within a second; past that
 //! a debt is forgotten, to the good of the client, and counted. No look-up grows with the number of sessions, and one that
 //! opens many makes nobody wait.
@@ -39,6 +39,8 @@ pub enum Payer<'a> {
     Connection(&'a Bucket),
     /// A legacy session, whatever connections it uses.
     Session(SessionKey),
+    /// Who calls, whatever sessions and connections it uses.
+    Principal(&'a str),
 }
 
 /// Too many requests: how long until there is room for one.
@@ -53,9 +55,10 @@ pub struct Rates {
     sessions: Mutex<Table>,
     limited_sessions: AtomicU64,
     limited_connections: AtomicU64,
+    limited_principals: AtomicU64,
 }
 
-/// Hash and bucket of sessions.
+/// Hash and bucket of sessions and principals.
 #[derive(Debug)]
 struct Table {
     sets: Vec<[[u64; 2]; WAYS]>,
@@ -78,6 +81,7 @@ impl Rates {
             sessions: Mutex::new(Table::new()),
             limited_sessions: AtomicU64::new(0),
             limited_connections: AtomicU64::new(0),
+            limited_principals: AtomicU64::new(0),
         }
     }
 
@@ -90,11 +94,8 @@ impl Rates {
         let now = u64::try_from(self.start.elapsed().as_nanos()).unwrap_or(u64::MAX);
         let (taken, limited) = match payer {
             Payer::Connection(bucket) => (bucket.take(now, rate, requests), &self.limited_connections),
-            Payer::Session(session) => {
-                let hash = self.hasher.hash_one(session);
-                let mut sessions = self.sessions.lock().unwrap_or_else(PoisonError::into_inner);
-                (sessions.take(hash, now, rate, requests), &self.limited_sessions)
-            }
+            Payer::Session(session) => (self.take_remembered(session, now, rate, requests), &self.limited_sessions),
+            Payer::Principal(name) => (self.take_remembered(name, now, rate, requests), &self.limited_principals),
         };
         if taken.is_err() {
             limited.fetch_add(1, Relaxed);
@@ -102,9 +103,20 @@ impl Rates {
         taken
     }
 
-    /// Requests refused for their session, and for their connection.
-    pub fn limited(&self) -> (u64, u64) {
-        (self.limited_sessions.load(Relaxed), self.limited_connections.load(Relaxed))
+    /// Takes out of a bucket of the table.
+    fn take_remembered(&self, payer: impl std::hash::Hash, now: u64, rate: u32, requests: u32) -> Result<(), Wait> {
+        let hash = self.hasher.hash_one(payer);
+        self.sessions.lock().unwrap_or_else(PoisonError::into_inner).take(hash, now, rate, requests)
+    }
+
+    /// Requests refused, by what made too many.
+    pub fn limited(&self) -> [(&'static str, u64); 3] {
+        let counts = [
+            ("session", &self.limited_sessions),
+            ("connection", &self.limited_connections),
+            ("principal", &self.limited_principals),
+        ];
+        counts.map(|(payer, count)| (payer, count.load(Relaxed)))
     }
 
     /// Buckets that were given up before they were full.

@@ -134,7 +134,7 @@ impl Server {
         peer_metrics.register(&mut registry);
         let shard = Arc::new(Shard::new(Parts {
             sessions,
-            authenticator: Box::new(Anonymous),
+            authenticator: code.authenticator.clone().unwrap_or_else(|| Arc::new(Anonymous)),
             metrics: Metrics::new(registry),
             environment,
             standalone,

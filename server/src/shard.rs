@@ -9,7 +9,7 @@ use mcp_crds::load::GuardStage;
 use serde_json::value::RawValue;
 use tokio_util::sync::CancellationToken;
 
-use crate::auth::Authenticator;
+use crate::auth::{Authenticator, Principal, Quotas};
 use crate::drain::Drain;
 use crate::era::Reply;
 use crate::exchange::{Asks, Calls};
@@ -19,7 +19,7 @@ use crate::hub::Hub;
 use crate::jsonrpc::{self, ErrorObject};
 use crate::library::Code;
 use crate::limits::{Jitter, RATE_SPREAD_MS};
-use crate::load::{HeldStream, Load, OpenConnection};
+use crate::load::{HeldStream, InFlight, Load, OpenConnection};
 use crate::mcp::subscriptions::Event;
 use crate::metrics::Metrics;
 use crate::peers::Peers;
@@ -53,7 +53,9 @@ pub struct Shard {
     /// Its memory.
     pub guard: Guard,
     /// Who calls.
-    pub authenticator: Box<dyn Authenticator>,
+    pub authenticator: Arc<dyn Authenticator>,
+    /// What each of them has taken.
+    pub quotas: Quotas,
     /// What it counts.
     pub metrics: Metrics,
     /// Spreads what clients do next.
@@ -80,7 +82,7 @@ pub struct Parts {
     /// Its session ids.
     pub sessions: Sessions,
     /// Who calls.
-    pub authenticator: Box<dyn Authenticator>,
+    pub authenticator: Arc<dyn Authenticator>,
     /// What it counts.
     pub metrics: Metrics,
     /// What the process may use.
@@ -112,6 +114,7 @@ impl Shard {
             rates: Rates::new(),
             guard: Guard::default(),
             authenticator: parts.authenticator,
+            quotas: Quotas::default(),
             metrics: parts.metrics,
             jitter: Jitter::new(u64::from_le_bytes([seed[0], seed[1], seed[2], seed[3], seed[4], seed[5], seed[6], seed[7]])),
             environment: parts.environment,
@@ -135,7 +138,7 @@ impl Shard {
         let incarnation = random();
         Self::new(Parts {
             sessions: Sessions::new(incarnation, generated_ring()).unwrap(),
-            authenticator: Box::new(crate::auth::Anonymous),
+            authenticator: Arc::new(crate::auth::Anonymous),
             metrics: Metrics::new(prometheus_client::registry::Registry::default()),
             environment: Environment { open_files: 1024, memory_limit: 0, loopback_origins: false },
             standalone: true,
@@ -274,9 +277,29 @@ impl Shard {
     ///
     /// # Errors
     /// Which limit is in the way.
-    pub fn admit_stream(&self, serving: &Serving) -> Result<HeldStream, Refused> {
+    pub fn admit_stream(&self, serving: &Serving, principal: &Principal) -> Result<HeldStream, Refused> {
         self.admit_growth()?;
-        self.load.stream(serving.limits.streams).ok_or(Refused::Streams)
+        let stream = self.load.stream(serving.limits.streams).ok_or(Refused::Streams)?;
+        if principal.is_anonymous() {
+            return Ok(stream);
+        }
+        let quota = self.authenticator.quota(principal, &serving.limits);
+        let share = self.quotas.stream(principal, quota.streams).ok_or(Refused::PrincipalStreams)?;
+        Ok(stream.of(share))
+    }
+
+    /// Admits a request.
+    ///
+    /// # Errors
+    /// Which limit is in the way.
+    pub fn admit_request(&self, serving: &Serving, principal: &Principal) -> Result<InFlight, Refused> {
+        let request = self.load.request(serving.limits.in_flight).ok_or(Refused::InFlight)?;
+        if principal.is_anonymous() {
+            return Ok(request);
+        }
+        let quota = self.authenticator.quota(principal, &serving.limits);
+        let share = self.quotas.request(principal, quota.in_flight).ok_or(Refused::PrincipalInFlight)?;
+        Ok(request.of(share))
     }
 
     /// Admits what stays: a stream or a session.
@@ -302,6 +325,24 @@ impl Shard {
         Reply { retry_after_ms: Some(delay), ..Reply::error(503, None, &error) }
     }
 
+    /// Counts requests for their principal, whatever sessions and connections they use; a batch has several.
+    ///
+    /// # Errors
+    /// With the answer to too many, as [`Self::admit_requests`].
+    pub fn admit_requests_of(
+        &self,
+        principal: &Principal,
+        serving: &Serving,
+        requests: u32,
+        id: Option<&RawValue>,
+    ) -> Result<(), Reply> {
+        if principal.is_anonymous() {
+            return Ok(());
+        }
+        let rate = self.authenticator.quota(principal, &serving.limits).requests_per_second;
+        self.admit_requests(Payer::Principal(&principal.name), Some(rate), requests, id)
+    }
+
     /// Counts requests of a client; a batch has several.
     ///
     /// # Errors
@@ -313,6 +354,7 @@ impl Shard {
             let whom = match payer {
                 Payer::Connection(_) => "connection",
                 Payer::Session(_) => "session",
+                Payer::Principal(_) => "caller",
             };
             let message = format!("Too many requests: this {whom} may make {rate} a second. Try again later.");
             let error = ErrorObject::new(jsonrpc::INTERNAL_ERROR, message);

@@ -1,6 +1,17 @@
-//! Who calls. One answer today, anonymous; the seam for the others.
+//! Who calls: anyone, or whom an [`Authenticator`] knows by the credentials of each request.
+//!
+//! A program on the library brings its own ([`crate::library::Program::authenticator`]). No field of the custom resource
+//! reaches this seam yet: `mcp-server` itself takes anyone.
+
+mod callers;
+mod quota;
 
 use http::HeaderMap;
+
+pub use callers::Callers;
+pub use quota::{Quota, Quotas, Share};
+
+use crate::limits::Limits;
 
 /// Who a request is from.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -22,6 +33,17 @@ pub trait Authenticator: Send + Sync + std::fmt::Debug {
     /// # Errors
     /// When the caller is to be asked for credentials: 401.
     fn authenticate(&self, headers: &HeaderMap) -> Result<Principal, Unauthenticated>;
+
+    /// What one principal may take of a shard with these limits. Asked for every request of a principal with a name.
+    fn quota(&self, _principal: &Principal, limits: &Limits) -> Quota {
+        Quota::of(limits)
+    }
+
+    /// Whether what is answered may differ from caller to caller: then no cache may give it to another (2026-07-28
+    /// `server/utilities/caching` §Cache Scope Field).
+    fn tells_apart(&self) -> bool {
+        true
+    }
 }
 
 /// Anyone may call.
@@ -33,10 +55,19 @@ impl Principal {
     pub fn anonymous() -> Self {
         Self { name: String::new() }
     }
+
+    /// Whether this is nobody in particular, who has no quota.
+    pub fn is_anonymous(&self) -> bool {
+        self.name.is_empty()
+    }
 }
 
 impl Authenticator for Anonymous {
     fn authenticate(&self, _: &HeaderMap) -> Result<Principal, Unauthenticated> {
         Ok(Principal::anonymous())
+    }
+
+    fn tells_apart(&self) -> bool {
+        false
     }
 }

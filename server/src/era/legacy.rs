@@ -180,7 +180,7 @@ pub fn listen(shard: &Arc<Shard>, serving: &Serving, principal: &Principal, head
         let error = ErrorObject::new(jsonrpc::INVALID_REQUEST, "this Last-Event-ID was not given out to this session");
         return Reply::error(400, None, &error);
     }
-    match shard.admit_stream(serving) {
+    match shard.admit_stream(serving, principal) {
         Ok(counted) => {
             let stream = shard.hub.hold(Kind::Session { session: session.key }, serving.limits.backlog, counted);
             shard.hold_newest(session.key);

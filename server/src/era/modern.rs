@@ -11,7 +11,7 @@ use tokio::time::Instant;
 use super::mirror::{decode, single};
 use super::{Era, Payload, Reply, VERSION_HEADER, Version, accepts, wire};
 use crate::auth::Principal;
-use crate::dispatch::{Call, Caller, Method, Outcome};
+use crate::dispatch::{Caching, Call, Caller, Method, Outcome};
 use crate::exchange::{Asking, Exchange, Inputs, Outbox};
 use crate::fault::Fault;
 use crate::hub::Kind;
@@ -109,7 +109,7 @@ async fn answer_request(
                 let error = ErrorObject::new(jsonrpc::INVALID_REQUEST, "Accept must list text/event-stream");
                 return Err(Refusal { status: 406, error });
             }
-            let counted = match shard.admit_stream(serving) {
+            let counted = match shard.admit_stream(serving, &caller.principal) {
                 Ok(counted) => counted,
                 Err(why) => return Ok(shard.refuse(why)),
             };
@@ -133,7 +133,7 @@ async fn answer_request(
             let cacheable = outcome.is_cacheable();
             let kind = if matches!(outcome, Outcome::TaskCreated(_)) { "task" } else { "complete" };
             let result = wire::result(outcome, Era::Modern).map_err(|fault| refusal(&fault))?;
-            let result = of_type(kind, &result, cacheable.then_some(serving), &serving.server_info);
+            let result = of_type(kind, &result, cacheable.then(|| caching(shard, serving)), &serving.server_info);
             Ok(Reply::json(200, jsonrpc::success(request.id, &result)))
         }
         Err(Fault::OverCapacity(why)) => Ok(shard.refuse(why)),
@@ -237,14 +237,20 @@ fn differs(name: &str, sent: &str, body: &str) -> Refusal {
     mismatch(format!("Header mismatch: {name} is {sent:?}, the body says {body:?}"))
 }
 
+/// What a cache may do with a result: never give one caller's to another, where callers are told apart.
+fn caching(shard: &Shard, serving: &Serving) -> Caching {
+    let (ttl_ms, said) = (serving.snapshot.ttl_ms(), serving.snapshot.cache_scope());
+    Caching { ttl_ms, scope: if shard.authenticator.tells_apart() { CacheScope::Private } else { said } }
+}
+
 /// Adds what every result of this version carries to an encoded object.
-fn of_type(kind: &str, object: &[u8], caching: Option<&Serving>, server_info: &str) -> Vec<u8> {
-    let caching = caching.map_or_else(String::new, |serving| {
-        let scope = match serving.snapshot.cache_scope() {
+fn of_type(kind: &str, object: &[u8], caching: Option<Caching>, server_info: &str) -> Vec<u8> {
+    let caching = caching.map_or_else(String::new, |Caching { ttl_ms, scope }| {
+        let scope = match scope {
             CacheScope::Private => "private",
             CacheScope::Public => "public",
         };
-        format!(",\"ttlMs\":{},\"cacheScope\":\"{scope}\"", serving.snapshot.ttl_ms())
+        format!(",\"ttlMs\":{ttl_ms},\"cacheScope\":\"{scope}\"")
     });
     let mut result = Vec::with_capacity(object.len() + caching.len() + server_info.len() + 80);
     result.extend_from_slice(b"{\"resultType\":\"");

@@ -160,7 +160,7 @@ async fn post<B>(
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let (received, in_flight) = match receive(shard, &serving, &headers, body).await {
+    let (received, in_flight) = match receive(shard, &serving, &principal, &headers, body).await {
         Ok(received) => received,
         Err(answer) => return answer,
     };
@@ -181,7 +181,13 @@ where
 }
 
 /// Media types, capacity, and the body.
-async fn receive<B>(shard: &Arc<Shard>, serving: &Serving, headers: &HeaderMap, body: B) -> Result<(Received, InFlight), Answer>
+async fn receive<B>(
+    shard: &Arc<Shard>,
+    serving: &Serving,
+    principal: &Principal,
+    headers: &HeaderMap,
+    body: B,
+) -> Result<(Received, InFlight), Answer>
 where
     B: Body<Data = Bytes> + Unpin,
 {
@@ -197,8 +203,9 @@ where
     if declared.is_some_and(|length| length > limits.body) {
         return Err(Answer::Last(too_large(limits.body)));
     }
-    let Some(in_flight) = shard.load.request(limits.in_flight) else {
-        return Err(Answer::without(shard.refuse(Refused::InFlight), headers, body).await);
+    let in_flight = match shard.admit_request(serving, principal) {
+        Ok(in_flight) => in_flight,
+        Err(why) => return Err(Answer::without(shard.refuse(why), headers, body).await),
     };
     match body::read(body, declared, limits, &shard.load).await {
         Ok(received) => Ok((received, in_flight)),
@@ -227,13 +234,24 @@ async fn reply(
     let Posted { principal, headers, received } = posted;
     match jsonrpc::decode(&received.bytes, serving.limits.json_depth) {
         Err(error) => Reply::error(400, error.id, &error.error),
-        Ok(jsonrpc::Body::Batch(messages)) => era::legacy::batch(&shard, &serving, principal, &headers, &messages, &outbox).await,
+        Ok(jsonrpc::Body::Batch(messages)) => {
+            let count = u32::try_from(messages.len()).unwrap_or(u32::MAX);
+            if let Err(reply) = shard.admit_requests_of(&principal, &serving, count, None) {
+                return reply;
+            }
+            era::legacy::batch(&shard, &serving, principal, &headers, &messages, &outbox).await
+        }
         Ok(jsonrpc::Body::One(message)) => {
             let era = match &message {
                 Message::Request(request) => era::of(&headers, Some(&request.method), Some(&request.params)),
                 Message::Notification(notification) => era::of(&headers, None, Some(&notification.params)),
                 Message::Response(_) => era::of(&headers, None, None),
             };
+            if let Message::Request(request) = &message
+                && let Err(reply) = shard.admit_requests_of(&principal, &serving, 1, Some(request.id))
+            {
+                return reply;
+            }
             if let Message::Request(request) = &message
                 && (era == Era::Modern || request.method == "initialize")
             {

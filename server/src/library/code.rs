@@ -10,6 +10,7 @@ use ring::digest::{SHA256, digest};
 use serde::Serialize;
 
 use super::{Handle, Program, Read};
+use crate::auth::Authenticator;
 use crate::backend::code::{Handler, TaskRule};
 use crate::catalog::{Prompt, Resource, ResourceTemplate, Tool};
 use crate::mcp::prompts::PromptMessage;
@@ -51,6 +52,8 @@ pub struct Code {
     pub(crate) resources: Vec<(ResourceDefinition, Arc<Resource>)>,
     pub(crate) templates: Vec<(ResourceTemplateDefinition, Arc<ResourceTemplate>)>,
     pub(crate) handle: Handle,
+    /// Who may call; none: everybody.
+    pub(crate) authenticator: Option<Arc<dyn Authenticator>>,
     /// Of the definitions: two programs with one catalog page differently.
     digest: String,
 }
@@ -61,7 +64,7 @@ pub struct InvalidProgram(pub Vec<String>);
 
 impl Code {
     pub(super) fn new(program: Program) -> Result<Self, InvalidProgram> {
-        let Program { tools, prompts, resources, templates, handle, .. } = program;
+        let Program { tools, prompts, resources, templates, handle, authenticator, .. } = program;
         let mut problems = Vec::new();
         let tools = entries("tool", tools, &mut problems, |CodedTool { definition, handler, task }| {
             named(&definition.name)?;
@@ -86,7 +89,7 @@ impl Code {
             return Err(InvalidProgram(problems));
         }
         let digest = sum(&(of(&tools), of(&prompts), of(&resources), of(&templates)));
-        Ok(Self { tools, prompts, resources, templates, handle, digest })
+        Ok(Self { tools, prompts, resources, templates, handle, authenticator, digest })
     }
 
     /// Names what clients page through: the catalog of this hash with this program.

@@ -29,4 +29,6 @@ pub use self::define::{Prompt, Resource, ResourceTemplate, Tool};
 pub use self::handle::Handle;
 pub use self::program::Program;
 
+pub use crate::auth::{Authenticator, Callers, Principal, Quota, Unauthenticated};
+pub use crate::limits::Limits;
 pub use crate::mcp::content::{ContentBlock, ResourceContents};

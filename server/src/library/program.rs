@@ -9,6 +9,7 @@ use serde::de::DeserializeOwned;
 use super::code::{Code, CodedPrompt, CodedResource, CodedTemplate, CodedTool, InvalidProgram};
 use super::define::{Prompt, Resource, ResourceTemplate, Tool, schema_of};
 use super::{Answer, Context, Failure, Handle, Message, Read};
+use crate::auth::Authenticator;
 use crate::backend::code::Handler;
 
 /// What a program adds to the catalog.
@@ -38,6 +39,7 @@ pub struct Program {
     pub(super) prompts: Vec<CodedPrompt>,
     pub(super) resources: Vec<CodedResource>,
     pub(super) templates: Vec<CodedTemplate>,
+    pub(super) authenticator: Option<Arc<dyn Authenticator>>,
     pub(super) handle: Handle,
 }
 
@@ -52,6 +54,7 @@ impl Program {
             prompts: vec![],
             resources: vec![],
             templates: vec![],
+            authenticator: None,
             handle: Handle::default(),
         }
     }
@@ -131,6 +134,14 @@ impl Program {
         });
         self.templates.push(CodedTemplate { definition: template.0, handler });
         self
+    }
+
+    /// Who may call: everybody, unless the program says otherwise. A request it does not know the caller of is 401; sessions,
+    /// tasks and `requestState` are good for the caller that got them alone, and each caller has its quota
+    /// ([`Authenticator::quota`]). Handlers find the caller in [`Context::principal`].
+    #[must_use]
+    pub fn authenticator(self, authenticator: impl Authenticator + 'static) -> Self {
+        Self { authenticator: Some(Arc::new(authenticator)), ..self }
     }
 
     pub(super) fn has_code(&self) -> bool {

@@ -8,6 +8,7 @@
 mod harness;
 
 mod ask;
+mod callers;
 mod from_where;
 mod http;
 mod json;
@@ -40,7 +41,7 @@ fn sections(world: &World) -> Vec<(&'static str, Vec<Row>)> {
 }
 
 /// The rows that take more than one request each have a test, of their name.
-const TESTS: &[&[&str]] = &[streams::NAMES, leaks::NAMES];
+const TESTS: &[&[&str]] = &[streams::NAMES, leaks::NAMES, callers::NAMES];
 
 #[tokio::test]
 async fn every_answer_is_that_of_the_table() {
