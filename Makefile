@@ -79,7 +79,7 @@ conformance: ## The official suite of MCP against our fixture: one shard, then t
 	@tests/conformance/run $(ONLY)
 
 .PHONY: clients
-clients: ## fastmcp and the MCP Inspector against our fixture; ONLY="typescript python rust" the official SDKs, as make test does
+clients: ## fastmcp and the MCP Inspector against our fixture; ONLY="typescript python rust rolling" as make test does
 	@tests/clients/run $(or $(ONLY),fastmcp inspector)
 
 .PHONY: soak

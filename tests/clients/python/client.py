@@ -160,5 +160,6 @@ async def main(url: str) -> None:
     assert automatic.client is not None
 
 
-asyncio.run(main(sys.argv[1]))
-sys.exit(1 if failed else 0)
+if __name__ == "__main__":
+    asyncio.run(main(sys.argv[1]))
+    sys.exit(1 if failed else 0)

@@ -8,7 +8,7 @@ const PATIENCE_MS = 20_000;
 const watchdog = setTimeout(() => {
   console.error("  nothing more came");
   process.exit(1);
-}, 4 * PATIENCE_MS);
+}, 9 * PATIENCE_MS);
 
 /** Answers a form as its schema wants. */
 export function fill(schema) {

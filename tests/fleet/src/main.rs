@@ -5,6 +5,7 @@
 //! shard      one process, started as its pod would start it
 //! operator   the operator's part: signed POST /load, the membership, the configuration to serve
 //! proxy      one address in front of several shards: every HTTP request goes to the next one
+//! rolling    a rollout, when the command asks for one: another process for each shard, and the old one drained
 //! tally      what the proxy saw: how many requests of sessions were answered by a shard that did not open them
 //! ```
 //!
@@ -15,17 +16,19 @@
 mod folders;
 mod operator;
 mod proxy;
+mod rolling;
 mod shard;
 mod tally;
 
 use std::path::PathBuf;
 use std::process::ExitCode;
-use std::sync::Arc;
+use std::sync::{Arc, Mutex};
 
 use clap::Parser;
 use folders::Folders;
 use operator::Operator;
-use proxy::Proxy;
+use proxy::{Proxy, Upstreams};
+use rolling::{Progress, Rolling};
 use shard::Shard;
 use tally::Tally;
 use tokio::net::TcpListener;
@@ -33,6 +36,8 @@ use tokio::process::Command;
 
 /// Where the command finds the endpoint.
 const ENV_URL: &str = "MCP_URL";
+/// Where it asks for a rollout.
+const ENV_ROLL_URL: &str = "MCP_ROLL_URL";
 
 /// Starts shards on this machine, then runs a command against them.
 #[derive(Debug, Parser)]
@@ -61,6 +66,10 @@ struct Flags {
     #[arg(long)]
     any_spread: bool,
 
+    /// Replace every shard when the command asks for it with a POST to MCP_ROLL_URL.
+    #[arg(long)]
+    rolling: bool,
+
     /// The command, and its arguments.
     #[arg(last = true, required = true)]
     command: Vec<String>,
@@ -80,8 +89,8 @@ async fn main() -> ExitCode {
 async fn run(flags: Flags) -> Result<ExitCode, String> {
     std::fs::create_dir_all(&flags.logs).map_err(|error| format!("{}: {error}", flags.logs.display()))?;
     let front = match flags.shards {
-        1 => None,
-        _ => Some(TcpListener::bind(("127.0.0.1", 0)).await.map_err(|error| format!("no port for the proxy: {error}"))?),
+        1 if !flags.rolling => None,
+        _ => Some(listener().await?),
     };
     let addresses = shard::free_addresses(flags.shards)?;
     let first = addresses.first().map(|addresses| addresses.data);
@@ -90,26 +99,49 @@ async fn run(flags: Flags) -> Result<ExitCode, String> {
         None => first.ok_or("no shard")?,
     };
     let folders = Folders::of(&flags.manifest, entrance.port())?;
+    let upstreams = Arc::new(Upstreams::default());
     let mut shards = Vec::new();
     for (number, addresses) in addresses.into_iter().enumerate() {
         shards.push(Shard::start(&flags.server, number, addresses, &folders, &flags.logs)?);
+        upstreams.add(number, addresses.data);
     }
-    let operator = Operator::new(&folders, &shards);
+    let operator = Arc::new(Operator::new(&folders, &shards));
     operator.until_serving(&mut shards).await?;
-    let operating = tokio::spawn(operator.keep_asking());
+    let asking = Arc::clone(&operator);
+    let operating = tokio::spawn(async move { asking.keep_asking().await });
 
     let tally = Arc::new(Tally::new(shards.len()));
     let proxying = front.map(|front| {
-        let upstreams = shards.iter().map(|shard| shard.addresses.data).collect();
         let log = flags.logs.join("requests.log");
-        tokio::spawn(Proxy::new(upstreams, Arc::clone(&tally), &log).serve(front))
+        tokio::spawn(Proxy::new(Arc::clone(&upstreams), Arc::clone(&tally), &log).serve(front))
     });
+    let shards = Arc::new(tokio::sync::Mutex::new(shards));
+    let mut told = vec![(ENV_URL, entrance.port())];
+    let mut rolls = None;
+    if flags.rolling {
+        let listener = listener().await?;
+        told.push((ENV_ROLL_URL, listener.local_addr().map_err(|error| error.to_string())?.port()));
+        let rolling = Rolling {
+            server: flags.server,
+            logs: flags.logs,
+            folders,
+            operator,
+            upstreams,
+            tally: Arc::clone(&tally),
+            shards: Arc::clone(&shards),
+            progress: Mutex::new(Progress::default()),
+        };
+        rolls = Some(tokio::spawn(Arc::new(rolling).serve(listener)));
+    }
 
-    let status = command(&flags.command, entrance.port()).await?;
+    let status = command(&flags.command, &told).await?;
     operating.abort();
     // A shard that died took what it should have shown with it.
-    for shard in &mut shards {
+    for shard in &mut *shards.lock().await {
         shard.still_runs()?;
+    }
+    if let Some(rolls) = rolls {
+        rolls.abort();
     }
     if let Some(proxying) = proxying {
         proxying.abort();
@@ -121,12 +153,17 @@ async fn run(flags: Flags) -> Result<ExitCode, String> {
     Ok(status)
 }
 
-async fn command(command: &[String], port: u16) -> Result<ExitCode, String> {
+async fn listener() -> Result<TcpListener, String> {
+    TcpListener::bind(("127.0.0.1", 0)).await.map_err(|error| format!("no free port: {error}"))
+}
+
+/// Runs it; it is told ports as URLs.
+async fn command(command: &[String], told: &[(&str, u16)]) -> Result<ExitCode, String> {
     let [program, arguments @ ..] = command else { return Err("no command".to_owned()) };
     // The official suite fails any host but localhost.
-    let url = format!("http://localhost:{port}/mcp");
+    let urls = told.iter().map(|(name, port)| (*name, format!("http://localhost:{port}/mcp")));
     let mut child = Command::new(program);
-    let status = child.args(arguments).env(ENV_URL, url).kill_on_drop(true).status().await;
+    let status = child.args(arguments).envs(urls).kill_on_drop(true).status().await;
     let status = status.map_err(|error| format!("{program}: {error}"))?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }

@@ -1,6 +1,7 @@
 //! The operator's part: it asks each shard for its load, tells it who is there, and names the configuration to serve.
 
 use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
 use std::time::{Duration, SystemTime, UNIX_EPOCH};
 
 use bytes::Bytes;
@@ -10,7 +11,7 @@ use hyper::body::Incoming;
 use hyper::client::conn::http1;
 use hyper_util::rt::TokioIo;
 use mcp_crds::control::{KEY_ID_HEADER, Key, MAC_HEADER, NONCE_HEADER, Signed, TIME_HEADER, hex, sign};
-use mcp_crds::load::{LoadReport, LoadRequest, Member};
+use mcp_crds::load::{DrainRequest, LoadReport, LoadRequest, Member};
 use ring::rand::{SecureRandom as _, SystemRandom};
 use tokio::net::TcpStream;
 use tokio::time::{Instant, sleep, timeout};
@@ -26,26 +27,43 @@ const STARTING: Duration = Duration::from_millis(50);
 const SERVES_WITHIN: Duration = Duration::from_mins(1);
 /// For one answer.
 const ANSWERS_WITHIN: Duration = Duration::from_secs(10);
-/// The only membership there is.
-const EPOCH: u64 = 1;
+/// In so many rounds a shard that has just begun is in step.
+const ROUNDS_TO_BEGIN: u32 = 10;
 
 /// Plays the operator of one cluster.
 #[derive(Debug)]
 pub(crate) struct Operator {
     key: Option<Key>,
     hash: String,
+    membership: Mutex<Membership>,
+}
+
+/// Who is there.
+#[derive(Clone, Debug, Default)]
+struct Membership {
+    epoch: u64,
     shards: Vec<Addresses>,
     members: Vec<Member>,
 }
 
 impl Operator {
     pub(crate) fn new(folders: &Folders, shards: &[Shard]) -> Self {
-        Self {
-            key: folders.keys.signing_key().cloned(),
-            hash: folders.hash.clone(),
-            shards: shards.iter().map(|shard| shard.addresses).collect(),
-            members: shards.iter().map(Shard::member).collect(),
-        }
+        let (key, hash) = (folders.keys.signing_key().cloned(), folders.hash.clone());
+        let operator = Self { key, hash, membership: Mutex::default() };
+        operator.enlist(shards);
+        operator
+    }
+
+    /// These shards are there, and no others.
+    pub(crate) fn enlist(&self, shards: &[Shard]) {
+        let mut membership = self.membership.lock().unwrap_or_else(PoisonError::into_inner);
+        membership.epoch += 1;
+        membership.shards = shards.iter().map(|shard| shard.addresses).collect();
+        membership.members = shards.iter().map(Shard::member).collect();
+    }
+
+    fn membership(&self) -> Membership {
+        self.membership.lock().unwrap_or_else(PoisonError::into_inner).clone()
     }
 
     /// Waits until every shard serves the configuration, knows the members and is Ready.
@@ -65,14 +83,17 @@ impl Operator {
 
     /// What one of the shards is not yet.
     async fn lagging(&self) -> Option<String> {
-        for (shard, member) in self.shards.iter().zip(&self.members) {
+        let membership = self.membership();
+        for (shard, member) in membership.shards.iter().zip(&membership.members) {
             let name = &member.name;
             match self.ask(shard.control).await {
                 Err(error) => return Some(format!("{name} does not answer: {error}")),
                 Ok(report) if report.catalog_hash != self.hash => {
                     return Some(format!("{name} does not serve the configuration: {:?}", report.catalog_error));
                 }
-                Ok(report) if report.membership_epoch != EPOCH => return Some(format!("{name} does not know the members")),
+                Ok(report) if report.membership_epoch < membership.epoch => {
+                    return Some(format!("{name} does not know the members"));
+                }
                 Ok(_) => {}
             }
             match ready(shard.admin).await {
@@ -85,23 +106,35 @@ impl Operator {
     }
 
     /// Asks for ever, as the operator does: a shard that is not asked thinks itself alone.
-    pub(crate) async fn keep_asking(self) {
+    pub(crate) async fn keep_asking(&self) {
+        let mut rounds = 0;
         loop {
-            if let Some(why) = self.lagging().await {
-                eprintln!("fleet: {why}");
+            match self.lagging().await {
+                Some(why) if rounds >= ROUNDS_TO_BEGIN => eprintln!("fleet: {why}"),
+                Some(_) => rounds += 1,
+                None => rounds = 0,
             }
             sleep(PERIOD).await;
         }
     }
 
     /// One `POST /load`. The list goes with every one: a few members are no burden here.
-    async fn ask(&self, shard: SocketAddr) -> Result<LoadReport, String> {
-        let question =
-            LoadRequest { membership_epoch: EPOCH, members: Some(self.members.clone()), serve: Some(self.hash.clone()) };
+    pub(crate) async fn ask(&self, shard: SocketAddr) -> Result<LoadReport, String> {
+        let Membership { epoch, members, .. } = self.membership();
+        let question = LoadRequest { membership_epoch: epoch, members: Some(members), serve: Some(self.hash.clone()) };
         let body = serde_json::to_vec(&question).map_err(|error| error.to_string())?;
         let asking = self.post(shard, "/load", body);
         let answer = timeout(ANSWERS_WITHIN, asking).await.map_err(|_| format!("no answer in {ANSWERS_WITHIN:?}"))??;
         serde_json::from_slice(&answer).map_err(|error| error.to_string())
+    }
+
+    /// `POST /drain`: ends the streams over a window, and waits for requests.
+    pub(crate) async fn drain(&self, shard: SocketAddr, window: Duration, patience: Duration) -> Result<(), String> {
+        let millis = |span: Duration| u64::try_from(span.as_millis()).unwrap_or(u64::MAX);
+        let question = DrainRequest { window_ms: millis(window), timeout_ms: millis(patience), cancel: false };
+        let body = serde_json::to_vec(&question).map_err(|error| error.to_string())?;
+        let asking = self.post(shard, "/drain", body);
+        timeout(ANSWERS_WITHIN, asking).await.map_err(|_| format!("no answer in {ANSWERS_WITHIN:?}"))?.map(drop)
     }
 
     async fn post(&self, shard: SocketAddr, path: &str, body: Vec<u8>) -> Result<Bytes, String> {

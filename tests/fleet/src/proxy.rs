@@ -7,7 +7,7 @@ use std::io::Write as _;
 use std::net::SocketAddr;
 use std::path::Path;
 use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
-use std::sync::{Arc, Mutex, PoisonError};
+use std::sync::{Arc, Mutex, PoisonError, RwLock};
 
 use bytes::Bytes;
 use http::header::{CONNECTION, HeaderValue};
@@ -29,17 +29,51 @@ type Body = Either<Incoming, Full<Bytes>>;
 /// Shares requests out.
 #[derive(Debug)]
 pub(crate) struct Proxy {
-    shards: Vec<SocketAddr>,
+    upstreams: Arc<Upstreams>,
     next: AtomicUsize,
     tally: Arc<Tally>,
     log: Mutex<Option<File>>,
 }
 
+/// The shards that requests are shared out to.
+#[derive(Debug, Default)]
+pub(crate) struct Upstreams(RwLock<Vec<Arc<Upstream>>>);
+
+/// One of them. It is in use until the head of its answer has come.
+#[derive(Debug)]
+pub(crate) struct Upstream {
+    number: usize,
+    address: SocketAddr,
+}
+
+// === impl Upstreams ===
+
+impl Upstreams {
+    /// From now on it has its turn.
+    pub(crate) fn add(&self, number: usize, address: SocketAddr) {
+        self.0.write().unwrap_or_else(PoisonError::into_inner).push(Arc::new(Upstream { number, address }));
+    }
+
+    /// From now on it has none.
+    pub(crate) fn take_out(&self, number: usize) -> Option<Arc<Upstream>> {
+        let mut all = self.0.write().unwrap_or_else(PoisonError::into_inner);
+        let place = all.iter().position(|upstream| upstream.number == number)?;
+        Some(all.remove(place))
+    }
+
+    fn turn(&self, n: usize) -> Option<Arc<Upstream>> {
+        let all = self.0.read().unwrap_or_else(PoisonError::into_inner);
+        all.get(n.checked_rem(all.len())?).map(Arc::clone)
+    }
+}
+
+// === impl Proxy ===
+
 impl Proxy {
     /// In front of these shards; a line about every request goes to a file.
-    pub(crate) fn new(shards: Vec<SocketAddr>, tally: Arc<Tally>, log: &Path) -> Self {
+    pub(crate) fn new(upstreams: Arc<Upstreams>, tally: Arc<Tally>, log: &Path) -> Self {
         let log = File::create(log).inspect_err(|error| eprintln!("fleet: {}: {error}", log.display())).ok();
-        Self { shards, next: AtomicUsize::new(0), tally, log: Mutex::new(log) }
+        Self { upstreams, next: AtomicUsize::new(0), tally, log: Mutex::new(log) }
     }
 
     /// Serves for ever.
@@ -60,25 +94,23 @@ impl Proxy {
         }
     }
 
-    fn turn(&self) -> usize {
-        self.next.fetch_add(1, Relaxed) % self.shards.len()
+    fn turn(&self) -> Option<Arc<Upstream>> {
+        self.upstreams.turn(self.next.fetch_add(1, Relaxed))
     }
 
     async fn carry(&self, request: Request<Incoming>) -> Response<Body> {
         let session = session(request.headers()).map(str::to_owned);
-        let mut shard = self.turn();
-        if self.tally.moves_on(session.as_deref(), shard) {
-            shard = self.turn();
+        let mut turn = self.turn();
+        if turn.as_ref().is_some_and(|upstream| self.tally.moves_on(session.as_deref(), upstream.number)) {
+            turn = self.turn();
         }
+        let Some(upstream) = turn else { return bad_gateway("no shard has its turn") };
+        let shard = upstream.number;
         let owner = self.tally.request(request.method().as_str(), session.as_deref(), shard);
         let line = format!("{} shard {shard} owner {owner:?} {}", request.method(), note(request.headers()));
-        let response = match forward(self.shards[shard], request).await {
+        let response = match forward(upstream.address, request).await {
             Ok(response) => response,
-            Err(why) => {
-                let mut response = Response::new(Either::Right(Full::from(format!("shard {shard}: {why}\n"))));
-                *response.status_mut() = StatusCode::BAD_GATEWAY;
-                response
-            }
+            Err(why) => bad_gateway(&format!("shard {shard}: {why}")),
         };
         if let Some(opened) = self::session(response.headers()) {
             self.tally.opened(opened, shard);
@@ -88,6 +120,12 @@ impl Proxy {
         }
         response
     }
+}
+
+fn bad_gateway(why: &str) -> Response<Body> {
+    let mut response = Response::new(Either::Right(Full::from(format!("{why}\n"))));
+    *response.status_mut() = StatusCode::BAD_GATEWAY;
+    response
 }
 
 fn session(headers: &HeaderMap) -> Option<&str> {
@@ -136,6 +174,23 @@ mod tests {
         address
     }
 
+    fn upstreams(shards: &[SocketAddr]) -> Arc<Upstreams> {
+        let upstreams = Upstreams::default();
+        for (number, address) in shards.iter().enumerate() {
+            upstreams.add(number, *address);
+        }
+        Arc::new(upstreams)
+    }
+
+    #[test]
+    fn who_was_taken_out_has_no_turn_and_a_newcomer_has() {
+        let upstreams = upstreams(&["127.0.0.1:1".parse().unwrap(), "127.0.0.1:2".parse().unwrap()]);
+        upstreams.add(2, "127.0.0.1:3".parse().unwrap());
+        assert!(upstreams.take_out(0).is_some() && upstreams.take_out(0).is_none());
+        let turns: Vec<_> = (0..4).map(|n| upstreams.turn(n).unwrap().number).collect();
+        assert_eq!(turns, [1, 2, 1, 2]);
+    }
+
     #[tokio::test]
     async fn every_request_of_a_connection_goes_to_the_next_shard() {
         let shards = vec![shard("a").await, shard("b").await, shard("c").await];
@@ -143,7 +198,7 @@ mod tests {
         let tally = Arc::new(Tally::new(3));
         let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = front.local_addr().unwrap();
-        tokio::spawn(Proxy::new(shards, Arc::clone(&tally), &folder.path().join("log")).serve(front));
+        tokio::spawn(Proxy::new(upstreams(&shards), Arc::clone(&tally), &folder.path().join("log")).serve(front));
         let mut socket = TcpStream::connect(address).await.unwrap();
         // The first is answered by `a`, which opens the session `a`; every second time it would come back there it moves on.
         for name in ["a", "b", "c", "b", "c", "a", "b", "c", "b", "c", "a"] {
@@ -166,7 +221,7 @@ mod tests {
         let folder = tempfile::tempdir().unwrap();
         let front = TcpListener::bind("127.0.0.1:0").await.unwrap();
         let address = front.local_addr().unwrap();
-        tokio::spawn(Proxy::new(vec![closed], Arc::new(Tally::new(1)), &folder.path().join("log")).serve(front));
+        tokio::spawn(Proxy::new(upstreams(&[closed]), Arc::new(Tally::new(1)), &folder.path().join("log")).serve(front));
         let mut socket = TcpStream::connect(address).await.unwrap();
         socket.write_all(b"GET /mcp HTTP/1.1\r\nhost: x\r\nconnection: close\r\n\r\n").await.unwrap();
         let mut answer = String::new();

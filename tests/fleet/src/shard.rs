@@ -25,6 +25,8 @@ pub(crate) struct Addresses {
 /// A running shard. It ends with this value.
 #[derive(Debug)]
 pub(crate) struct Shard {
+    /// Given once.
+    pub(crate) number: usize,
     pub(crate) name: String,
     pub(crate) addresses: Addresses,
     log: PathBuf,
@@ -74,7 +76,7 @@ impl Shard {
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| format!("{}: {error}", server.display()))?;
-        Ok(Self { name, addresses, log, child })
+        Ok(Self { number, name, addresses, log, child })
     }
 
     /// What the other shards are told of it.

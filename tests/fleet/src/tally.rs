@@ -53,6 +53,9 @@ impl Tally {
     /// A request goes to a shard. Returns the shard that opened its session, if it has one that was opened here.
     pub(crate) fn request(&self, method: &str, session: Option<&str>, shard: usize) -> Option<usize> {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
+        if seen.by_shard.len() <= shard {
+            seen.by_shard.resize(shard + 1, 0);
+        }
         seen.by_shard[shard] += 1;
         let owner = session.and_then(|session| seen.sessions.get(session))?.owner;
         let away = u64::from(owner != shard);
@@ -67,6 +70,11 @@ impl Tally {
     pub(crate) fn opened(&self, session: &str, shard: usize) {
         let mut seen = self.0.lock().unwrap_or_else(PoisonError::into_inner);
         seen.sessions.entry(session.to_owned()).or_insert(Opened { owner: shard, met: 0 });
+    }
+
+    /// How many sessions were opened.
+    pub(crate) fn sessions(&self) -> usize {
+        self.0.lock().unwrap_or_else(PoisonError::into_inner).sessions.len()
     }
 
     /// One line for a person.
