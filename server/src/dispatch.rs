@@ -188,6 +188,8 @@ pub struct Call<'a> {
     pub caller: &'a Caller,
     /// What is in force.
     pub serving: &'a Serving,
+    /// What was in force before, when the request has a cursor: it may be one of those lists.
+    pub before: Option<&'a Serving>,
     /// What the server offers.
     pub capabilities: ServerCapabilities,
     /// What is kept of sessions.

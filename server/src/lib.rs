@@ -10,7 +10,7 @@
 //!
 //! exchange   progress, log messages and questions of a running request (handlers → the POST's stream)
 //! peers      the mesh: events, ended sessions      (over the control port, each pair of shards)
-//! watch → staging → serving    mounted folders → what is staged → what is in force
+//! watch → staging → serving    mounted folders → what is staged → what is in force; flips: told once all shards serve it
 //! admin  /livez /readyz /metrics        control  /load /drain, signed by the operator
 //! drain  the phases of a graceful end   guard    what memory readings lead to
 //! ```
@@ -32,6 +32,7 @@ pub mod era;
 pub mod error;
 pub mod exchange;
 pub mod fault;
+pub mod flips;
 pub mod guard;
 pub mod handlers;
 pub mod http;

@@ -7,6 +7,7 @@ use std::time::{Duration, SystemTime, UNIX_EPOCH};
 use arc_swap::ArcSwapOption;
 use mcp_crds::load::GuardStage;
 use serde_json::value::RawValue;
+use tokio::time::Instant;
 use tokio_util::sync::CancellationToken;
 
 use crate::auth::{Authenticator, Principal, Quotas};
@@ -14,6 +15,7 @@ use crate::drain::Drain;
 use crate::era::Reply;
 use crate::exchange::{Asks, Calls};
 use crate::fault::Refused;
+use crate::flips::Untold;
 use crate::guard::Guard;
 use crate::hub::Hub;
 use crate::jsonrpc::{self, ErrorObject};
@@ -34,6 +36,9 @@ use crate::telemetry::LogLevel;
 #[derive(Debug)]
 pub struct Shard {
     serving: ArcSwapOption<Serving>,
+    /// What was in force before: cursors of its lists are good still.
+    before: ArcSwapOption<Serving>,
+    untold: Untold,
     /// What it carries.
     pub load: Arc<Load>,
     /// Its held streams.
@@ -107,6 +112,8 @@ impl Shard {
         let tasks = Tasks::new(seed, parts.sessions.tagger(), Arc::clone(&load), Box::new(Alone));
         Self {
             serving: ArcSwapOption::empty(),
+            before: ArcSwapOption::empty(),
+            untold: Untold::default(),
             load,
             tasks: Arc::new(tasks),
             hub: Hub::default(),
@@ -242,14 +249,30 @@ impl Shard {
         }
     }
 
-    /// Puts a configuration in force and tells the streams what changed.
+    /// Puts a configuration in force. The streams are told what changed once every shard serves it.
     pub fn serve(&self, serving: &Arc<Serving>) {
         self.log.set(&serving.log_level);
         let before = self.serving.swap(Some(Arc::clone(serving)));
-        for event in before.iter().flat_map(|before| serving.changes(before)) {
+        if let Some(before) = before {
+            self.untold.add(serving.changes(&before), Instant::now());
+            self.before.store(Some(before));
+        }
+        self.peers.tell(&Frame::Serves(serving.snapshot.hash().to_owned()));
+        self.peers.begin();
+        self.tell_of_flips();
+    }
+
+    /// Tells the streams of what came into force, once no shard could answer them otherwise. To be called when that may be so.
+    pub fn tell_of_flips(&self) {
+        let Some(serving) = self.serving() else { return };
+        for event in self.untold.due(Instant::now(), || self.peers.all_serve(serving.snapshot.hash())) {
             self.hub.notify(&event);
         }
-        self.peers.begin();
+    }
+
+    /// What was in force before the last change: what a client has begun to page through it ends.
+    pub fn before(&self) -> Option<Arc<Serving>> {
+        self.before.load_full()
     }
 
     /// Whether it answers: it has a configuration, and is in step with the other shards.

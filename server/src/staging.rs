@@ -92,6 +92,7 @@ impl Staging {
     /// Time has passed.
     pub fn tick(&self, shard: &Shard, now: Instant) {
         self.lock().flip_when_due(shard, now);
+        shard.tell_of_flips();
     }
 
     /// What the load report says.

@@ -4,7 +4,7 @@
 mod harness;
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, Ordering};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering};
 use std::time::Duration;
 
 use harness::{Answered, Running, config};
@@ -89,6 +89,41 @@ async fn every_session_is_served_by_every_shard_at_every_step_and_a_retired_key_
     assert_eq!(refused.status, 404, "the client starts again: {refused:?}");
     assert!(refused.body.contains("sealed with an unknown key"), "{refused:?}");
     assert_eq!(call(&one, &sessions[0]).await.status, 200, "where the key still is");
+}
+
+#[tokio::test]
+async fn no_call_fails_while_keys_rotate_under_clients_that_call() {
+    let rotation = Rotation::new();
+    let shards = [Arc::new(started(&rotation.old).await), Arc::new(started(&rotation.old).await)];
+    let (stop, calls) = (Arc::new(AtomicBool::new(false)), Arc::new(AtomicU64::new(0)));
+    // Sessions begin on one shard and go on on the other, also at the very moment of each change.
+    let calling = [0, 1].map(|n| {
+        let (one, other) = (Arc::clone(&shards[n]), Arc::clone(&shards[1 - n]));
+        let (stop, calls) = (Arc::clone(&stop), Arc::clone(&calls));
+        tokio::spawn(async move {
+            let oldest = open(&one).await;
+            while !stop.load(Ordering::Relaxed) {
+                let fresh = open(&one).await;
+                for (shard, session) in [(&other, &fresh), (&one, &fresh), (&other, &oldest)] {
+                    let answered = call(shard, session).await;
+                    assert_eq!(answered.status, 200, "{answered:?}");
+                    calls.fetch_add(1, Ordering::Relaxed);
+                }
+            }
+        })
+    });
+    for ring in [rotation.distributed(), rotation.sealing()] {
+        for shard in &shards {
+            mount(shard, &ring).await;
+            let before = calls.load(Ordering::Relaxed);
+            shard.until("called meanwhile", |_| calls.load(Ordering::Relaxed) > before + 6).await;
+        }
+    }
+    stop.store(true, Ordering::Relaxed);
+    for calling in calling {
+        calling.await.unwrap();
+    }
+    println!("{} calls through a rotation", calls.load(Ordering::Relaxed));
 }
 
 #[tokio::test]

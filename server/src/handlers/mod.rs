@@ -11,6 +11,7 @@ pub mod tools;
 
 use std::borrow::Cow;
 
+use crate::catalog::{Page, Snapshot, UnknownCursor};
 use crate::dispatch::{Call, Outcome};
 use crate::fault::Fault;
 use crate::jsonrpc::Params;
@@ -24,12 +25,22 @@ async fn change<'a>(call: &Call<'a>, session: SessionKey, change: Change) -> Res
     }
 }
 
+/// A page of a list. A client that has begun to page through what was in force before ends that.
+fn page<'a>(
+    call: &Call<'a>,
+    list: &'static str,
+    of: impl for<'s> Fn(&'s Snapshot, Option<&str>) -> Result<Page<'s>, UnknownCursor>,
+) -> Result<Outcome<'a>, Fault> {
+    let cursor = cursor(call.params)?;
+    let page = match (of(&call.serving.snapshot, cursor.as_deref()), call.before) {
+        (Err(UnknownCursor), Some(before)) => of(&before.snapshot, cursor.as_deref()),
+        (page, _) => page,
+    };
+    let page = page.map_err(|UnknownCursor| Fault::InvalidParams("unknown cursor; begin again without one".to_owned()))?;
+    Ok(Outcome::Page { list, items: page.items, next_cursor: page.next_cursor })
+}
+
 /// The cursor of a list request (2026-07-28 `server/utilities/pagination`).
 fn cursor<'a>(params: &Params<'a>) -> Result<Option<Cow<'a, str>>, Fault> {
     Ok(params.get("cursor").map(|_| params.text("cursor")).transpose()?)
-}
-
-/// An unknown cursor.
-fn unknown_cursor() -> Fault {
-    Fault::InvalidParams("unknown cursor; begin again without one".to_owned())
 }

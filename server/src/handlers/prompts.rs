@@ -2,7 +2,7 @@
 
 use serde_json::{Map, Value};
 
-use crate::catalog::PromptError;
+use crate::catalog::{PromptError, Snapshot};
 use crate::dispatch::{Call, Outcome};
 use crate::fault::Fault;
 
@@ -11,9 +11,7 @@ use crate::fault::Fault;
 /// # Errors
 /// When the cursor is unknown.
 pub fn list<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
-    let cursor = super::cursor(call.params)?;
-    let page = call.serving.snapshot.prompts_page(cursor.as_deref()).map_err(|_| super::unknown_cursor())?;
-    Ok(Outcome::Page { list: "prompts", items: page.items, next_cursor: page.next_cursor })
+    super::page(call, "prompts", Snapshot::prompts_page)
 }
 
 /// A prompt, with its arguments substituted.

@@ -1,6 +1,6 @@
 //! `resources/*` (2026-07-28 and 2025-11-25 `server/resources`).
 
-use crate::catalog::ReadError;
+use crate::catalog::{ReadError, Snapshot};
 use crate::dispatch::{Call, Outcome};
 use crate::fault::Fault;
 use crate::session::{Change, SessionKey};
@@ -10,9 +10,7 @@ use crate::session::{Change, SessionKey};
 /// # Errors
 /// When the cursor is unknown.
 pub fn list<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
-    let cursor = super::cursor(call.params)?;
-    let page = call.serving.snapshot.resources_page(cursor.as_deref()).map_err(|_| super::unknown_cursor())?;
-    Ok(Outcome::Page { list: "resources", items: page.items, next_cursor: page.next_cursor })
+    super::page(call, "resources", Snapshot::resources_page)
 }
 
 /// A page of the resource templates.
@@ -20,9 +18,7 @@ pub fn list<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
 /// # Errors
 /// When the cursor is unknown.
 pub fn templates<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
-    let cursor = super::cursor(call.params)?;
-    let page = call.serving.snapshot.templates_page(cursor.as_deref()).map_err(|_| super::unknown_cursor())?;
-    Ok(Outcome::Page { list: "resourceTemplates", items: page.items, next_cursor: page.next_cursor })
+    super::page(call, "resourceTemplates", Snapshot::templates_page)
 }
 
 /// The contents of a resource: the one with that URI, or else of the template it was made of.

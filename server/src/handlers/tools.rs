@@ -3,6 +3,7 @@
 use serde_json::{Map, Value};
 
 use crate::backend::Answered;
+use crate::catalog::Snapshot;
 use crate::dispatch::{Call, Outcome};
 use crate::fault::Fault;
 use crate::mcp::tools::CallToolResult;
@@ -13,15 +14,11 @@ use crate::mcp::version::Version;
 /// # Errors
 /// When the cursor is unknown.
 pub fn list<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
-    let cursor = super::cursor(call.params)?;
-    let snapshot = &call.serving.snapshot;
-    let page = if call.caller.version.is_modern() {
-        snapshot.tools_page(cursor.as_deref())
+    if call.caller.version.is_modern() {
+        super::page(call, "tools", Snapshot::tools_page)
     } else {
-        snapshot.legacy_tools_page(cursor.as_deref())
-    };
-    let page = page.map_err(|_| super::unknown_cursor())?;
-    Ok(Outcome::Page { list: "tools", items: page.items, next_cursor: page.next_cursor })
+        super::page(call, "tools", Snapshot::legacy_tools_page)
+    }
 }
 
 /// Calls a tool. What the model can correct is a result that says so; what only the program can is a fault

@@ -48,6 +48,8 @@ pub struct Link {
     asked: Mutex<HashMap<u64, oneshot::Sender<Answer>>>,
     room: Semaphore,
     in_step: AtomicBool,
+    /// Hash of the configuration it serves; empty before it said so.
+    serves: Mutex<String>,
     closed: CancellationToken,
 }
 
@@ -122,6 +124,7 @@ impl Link {
             asked: Mutex::default(),
             room: Semaphore::new(MAX_ASKS),
             in_step: AtomicBool::new(false),
+            serves: Mutex::default(),
             closed: CancellationToken::new(),
         };
         (Arc::new(link), Queue(queue))
@@ -156,6 +159,11 @@ impl Link {
     /// Whether all it knows of sessions is known here.
     pub fn is_in_step(&self) -> bool {
         self.in_step.load(Relaxed)
+    }
+
+    /// Whether it has said that it serves the configuration of this hash.
+    pub fn serves(&self, hash: &str) -> bool {
+        *self.serves.lock().unwrap_or_else(PoisonError::into_inner) == hash
     }
 
     /// Says something that needs no answer, and may be lost.
@@ -224,6 +232,10 @@ impl Link {
                 if shard.peers.hear(self.incarnation, number) {
                     shard.hub.notify(&event);
                 }
+            }
+            Frame::Serves(hash) => {
+                *self.serves.lock().unwrap_or_else(PoisonError::into_inner) = hash;
+                shard.tell_of_flips();
             }
             Frame::Records(records) => shard.learn_records(&records),
             Frame::Cancel { session, id } => {
@@ -316,6 +328,9 @@ impl Link {
     /// What a connection begins with. It is registered by now: what ends from here on is asked over it.
     fn introduce(&self, shard: &Shard, bytes: &mut Vec<u8>) {
         Frame::Heard(shard.peers.heard(&self.incarnation)).encode(bytes);
+        if let Some(serving) = shard.serving() {
+            Frame::Serves(serving.snapshot.hash().to_owned()).encode(bytes);
+        }
         let pages = shard.sessions.ended(epoch_seconds());
         for pages in pages.chunks(PAGES_PER_FRAME) {
             Frame::Revoked { complete: false, pages: pages.to_vec() }.encode(bytes);

@@ -195,6 +195,11 @@ impl Peers {
         }
     }
 
+    /// Whether every connected peer has said that it serves the configuration of this hash.
+    pub fn all_serve(&self, hash: &str) -> bool {
+        self.lock().links.values().all(|link| link.serves(hash))
+    }
+
     /// Asks every live peer, those that come back within the time included; returns how many confirmed.
     async fn everywhere(&self, ask: &Ask, time: Duration) -> (usize, Result<(), Unheard>) {
         let deadline = Instant::now() + time;
@@ -345,6 +350,8 @@ impl Peers {
             drop(state);
             self.touch();
             self.reclaim(shard, None, link.incarnation);
+            // It may have been the one that was waited for.
+            shard.tell_of_flips();
         }
     }
 

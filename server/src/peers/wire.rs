@@ -62,6 +62,8 @@ pub enum Frame {
         /// When it began, microseconds since the epoch.
         opened: Option<u64>,
     },
+    /// Hash of the configuration that is served here: when a connection begins, and when another comes into force.
+    Serves(String),
     /// When a connection begins: the newest event of the other side that was heard here; none when there was none.
     Heard(Option<u64>),
     /// Something happened on the other side.
@@ -197,6 +199,7 @@ const ANSWER: u8 = 9;
 const RECORDS: u8 = 10;
 const CANCEL: u8 = 11;
 const STREAM: u8 = 12;
+const SERVES: u8 = 13;
 
 const ASK_REVOKE: u8 = 1;
 const ASK_CHANGE: u8 = 2;
@@ -328,6 +331,10 @@ impl Frame {
                 out.push(u8::from(opened.is_some()));
                 out.extend_from_slice(&opened.unwrap_or(0).to_be_bytes());
             }
+            Self::Serves(hash) => {
+                out.push(SERVES);
+                text(out, hash);
+            }
             Self::Heard(number) => {
                 out.extend_from_slice(&[HEARD, u8::from(number.is_some())]);
                 out.extend_from_slice(&number.unwrap_or(0).to_be_bytes());
@@ -395,6 +402,7 @@ impl Frame {
                 let (session, any, opened) = (rest.session()?, rest.byte()? != 0, rest.u64()?);
                 Self::Stream { session, opened: any.then_some(opened) }
             }
+            SERVES => Self::Serves(rest.text()?),
             HEARD => {
                 let any = rest.byte()? != 0;
                 let number = rest.u64()?;

@@ -8,6 +8,7 @@ mod harness;
 
 mod ended;
 mod events;
+mod flips;
 mod forwards;
 mod kept;
 mod links;

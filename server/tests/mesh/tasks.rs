@@ -2,11 +2,12 @@
 
 use mcp_server::library::{Code, Context, NoArguments, Program, Tool};
 use serde_json::{Value, json};
+use tokio::io::AsyncWriteExt as _;
 
 use super::cluster::{Cluster, eventually};
-use super::harness::{Answered, Running, meta, modern};
+use super::harness::{Answered, Client, Running, meta, modern, post};
 
-fn program() -> Code {
+pub fn program() -> Code {
     let schema = || json!({"type": "object", "properties": {"name": {"type": "string"}}, "required": ["name"]});
     Program::new("test", "1")
         .tool(Tool::new("introduce", "Asks for a name.").as_task(), move |context: Context, _: NoArguments| async move {
@@ -27,9 +28,21 @@ async fn send(shard: &Running, method: &str, mut params: Value) -> Answered {
     shard.client().await.post(&headers, &body).await
 }
 
-async fn begin(shard: &Running) -> String {
+pub async fn begin(shard: &Running) -> String {
     let created = send(shard, "tools/call", json!({"name": "introduce", "arguments": {}})).await.json();
     created["result"]["taskId"].as_str().unwrap().to_owned()
+}
+
+/// A stream of what becomes of a task.
+pub async fn follow(shard: &Running, id: &str) -> Client {
+    let mut declared = meta();
+    declared["io.modelcontextprotocol/clientCapabilities"] = json!({"extensions": {"io.modelcontextprotocol/tasks": {}}});
+    let (headers, body) = modern("subscriptions/listen", json!({"notifications": {"taskIds": [id]}, "_meta": declared}));
+    let headers: Vec<_> = headers.iter().map(|(name, value)| (name.as_str(), value.as_str())).collect();
+    let mut client = shard.client().await;
+    client.socket.write_all(post(&headers, &body).as_bytes()).await.unwrap();
+    client.until("acknowledged").await;
+    client
 }
 
 async fn until(shard: &Running, id: &str, status: &str) -> Value {

@@ -31,6 +31,7 @@ fn frames() -> Vec<Frame> {
         Frame::Revoked { complete: true, pages: vec![] },
         Frame::Stream { session, opened: Some(3) },
         Frame::Stream { session, opened: None },
+        Frame::Serves("abc123".to_owned()),
         Frame::Heard(None),
         Frame::Heard(Some(0)),
         Frame::Event { number: 1, event: Event::ToolsChanged },
