@@ -1,5 +1,7 @@
 //! Method → handler, in one match. Knows neither HTTP nor the era a request came from.
 
+use std::sync::Arc;
+
 use mcp_crds::catalog::CacheScope;
 use serde_json::value::RawValue;
 use serde_json::{Map, Value};
@@ -195,7 +197,7 @@ pub struct Call<'a> {
     /// What is kept of sessions.
     pub keeper: Keeper<'a>,
     /// Calls that go on after their answer.
-    pub tasks: &'a Tasks,
+    pub tasks: &'a Arc<Tasks>,
     /// What is said while it runs.
     pub exchange: &'a Exchange,
     /// When the answer is too late.

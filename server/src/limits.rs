@@ -48,6 +48,10 @@ pub const MAX_TASKS: usize = 1024;
 pub const MAX_TASK_RESULT: usize = 256 << 10;
 /// Bytes of all of them.
 pub const MAX_TASK_BYTES: usize = 32 << 20;
+/// Tasks of other shards whose second record a shard keeps: all of one other, and as many again for one that goes.
+pub const MAX_TASK_COPIES: usize = 2 * MAX_TASKS;
+/// Bytes of all of them.
+pub const MAX_TASK_COPY_BYTES: usize = 2 * MAX_TASK_BYTES;
 /// The longest a task is kept.
 pub const MAX_TASK_TTL: Duration = Duration::from_hours(24);
 /// Bytes of a task's state that go over streams; a client polls for a larger one.

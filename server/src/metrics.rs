@@ -39,6 +39,10 @@ struct Gauges {
     tasks: Gauge,
     tasks_kept: Gauge,
     task_bytes: Gauge,
+    task_copies: Gauge,
+    task_copy_bytes: Gauge,
+    task_copies_refused: Counter,
+    tasks_lost: Counter,
     body_bytes: Gauge,
     hard_cap: Gauge,
     draining: Gauge,
@@ -109,6 +113,18 @@ impl Metrics {
         registry.register("mcp_tasks_running", "Tasks that run", gauges.tasks.clone());
         registry.register("mcp_tasks_kept", "Tasks that run or whose result is kept", gauges.tasks_kept.clone());
         registry.register("mcp_task_bytes", "Bytes of what tasks resulted in, or ask", gauges.task_bytes.clone());
+        registry.register("mcp_task_copies", "Records of tasks that other shards run or ran", gauges.task_copies.clone());
+        registry.register("mcp_task_copy_bytes", "Bytes of those records", gauges.task_copy_bytes.clone());
+        registry.register(
+            "mcp_task_copies_refused",
+            "Records of tasks of other shards there was no room for",
+            gauges.task_copies_refused.clone(),
+        );
+        registry.register(
+            "mcp_tasks_lost",
+            "Tasks of other shards that failed here because their shard was lost",
+            gauges.tasks_lost.clone(),
+        );
         registry.register("mcp_requests_orphaned", "Legacy requests that run on without their client", gauges.orphans.clone());
         registry.register("mcp_request_body_bytes", "Bytes of bodies reserved", gauges.body_bytes.clone());
         registry.register("mcp_connections_hard_cap", "Connections this shard can hold", gauges.hard_cap.clone());
@@ -155,10 +171,14 @@ impl Metrics {
         gauge(&gauges.stream_backlog, shard.hub.counts().queued_bytes as u64);
         gauge(&gauges.in_flight, load.in_flight());
         gauge(&gauges.orphans, load.orphans());
-        let (kept, bytes) = shard.tasks.kept();
+        let counts = shard.tasks.counts();
         gauge(&gauges.tasks, load.tasks());
-        gauge(&gauges.tasks_kept, kept as u64);
-        gauge(&gauges.task_bytes, bytes as u64);
+        gauge(&gauges.tasks_kept, counts.kept as u64);
+        gauge(&gauges.task_bytes, counts.bytes as u64);
+        gauge(&gauges.task_copies, counts.copies as u64);
+        gauge(&gauges.task_copy_bytes, counts.copy_bytes as u64);
+        raise(&gauges.task_copies_refused, counts.refused);
+        raise(&gauges.tasks_lost, counts.lost);
         gauge(&gauges.body_bytes, load.body_bytes());
         gauge(&gauges.hard_cap, shard.hard_cap());
         gauge(&gauges.draining, u64::from(shard.drain.is_draining()));

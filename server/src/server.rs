@@ -28,6 +28,7 @@ use crate::serving::{Environment, Serving};
 use crate::session::{Sessions, generated_ring, random};
 use crate::shard::{Parts, Shard};
 use crate::staging::Staging;
+use crate::tasks::Tasks;
 use crate::telemetry::LogLevel;
 use crate::watch::Watcher;
 use crate::{admin, guard, listener, ports};
@@ -200,6 +201,7 @@ impl Server {
                 std::future::ready(response)
             }
         }));
+        tasks.spawn(Tasks::watch(Arc::clone(&shard)));
         if !shard.standalone {
             tasks.spawn(Peers::run(Arc::clone(&shard), config.list_wait));
         }
@@ -215,6 +217,9 @@ impl Server {
             }));
         }
         wait_for_the_end(&config, &shard, endings).await;
+        if !shard.standalone {
+            shard.tasks.leave().await;
+        }
         shard.leave.cancel();
         // The data port is answered to the last connection, and the kubelet and the operator as long.
         let patience = if shard.drain.is_draining() { LAST_BYTES } else { LAST_BYTES_AT_ONCE };

@@ -29,7 +29,7 @@ use crate::peers::wire::Frame;
 use crate::rate::{Payer, Rates, Wait};
 use crate::serving::{Environment, Serving};
 use crate::session::{Full, Page, Record, SessionKey, Sessions, TooMany};
-use crate::tasks::{Alone, Tasks};
+use crate::tasks::Tasks;
 use crate::telemetry::LogLevel;
 
 /// One shard.
@@ -109,7 +109,7 @@ impl Shard {
     pub fn new(parts: Parts) -> Self {
         let seed = parts.sessions.incarnation();
         let load: Arc<Load> = Arc::default();
-        let tasks = Tasks::new(seed, parts.sessions.tagger(), Arc::clone(&load), Box::new(Alone));
+        let tasks = Tasks::new(seed, parts.sessions.tagger(), Arc::clone(&load));
         Self {
             serving: ArcSwapOption::empty(),
             before: ArcSwapOption::empty(),
@@ -173,6 +173,12 @@ impl Shard {
         if !self.standalone {
             self.peers.publish(event.clone());
         }
+    }
+
+    /// Something happened on another shard: the streams of this one that want it hear it.
+    pub fn hear(&self, event: &Event) {
+        self.tasks.heard(event);
+        self.hub.notify(event);
     }
 
     /// Whether calls may become tasks: only handlers of a program can.

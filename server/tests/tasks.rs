@@ -260,14 +260,34 @@ async fn an_id_that_was_not_given_to_the_caller_is_none() {
     let tagger = place.running.shard.sessions.tagger();
     let mine = TaskId::open(&id, &tagger, &mcp_server::auth::Principal::anonymous()).unwrap();
     let eves = mine.seal(&tagger, &mcp_server::auth::Principal { name: "eve".to_owned() });
-    let elsewhere = TaskId { runs: [9; 16], ..mine }.seal(&tagger, &mcp_server::auth::Principal::anonymous());
-    for (wrong, code) in [("x".to_owned(), -32602), (format!("{id}A"), -32602), (eves, -32602), (elsewhere, -32603)] {
+    for wrong in ["x".to_owned(), format!("{id}A"), eves] {
         for method in ["tasks/get", "tasks/cancel", "tasks/update"] {
             let answered = place.send(method, json!({"taskId": wrong, "inputResponses": {}})).await;
-            assert_eq!(answered.error_code(), code, "{method} {wrong}");
+            assert_eq!(answered.error_code(), -32602, "{method} {wrong}");
         }
     }
-    assert_eq!(place.get(&id).await["status"], "working", "a number of another shard is not one of ours");
+    assert_eq!(place.get(&id).await["status"], "working");
+}
+
+#[tokio::test]
+async fn a_task_of_a_process_that_is_gone_has_failed_until_its_ttl_and_is_unknown_after_it() {
+    let mut place = Place::start().await;
+    let id = place.begin("waits").await;
+    let (tagger, anonymous) = (place.running.shard.sessions.tagger(), mcp_server::auth::Principal::anonymous());
+    let mine = TaskId::open(&id, &tagger, &anonymous).unwrap();
+    let gone = TaskId { runs: [9; 16], ..mine }.seal(&tagger, &anonymous);
+    let failed = place.get(&gone).await;
+    assert_eq!(
+        (&failed["status"], &failed["taskId"], &failed["error"]["code"]),
+        (&json!("failed"), &json!(gone), &json!(-32603))
+    );
+    for method in ["tasks/cancel", "tasks/update"] {
+        let answered = place.send(method, json!({"taskId": gone, "inputResponses": {}})).await.json();
+        assert_eq!(answered["result"]["resultType"], "complete", "as of any that has ended: {answered}");
+    }
+    let over = TaskId { runs: [9; 16], created: mine.created - u64::from(mine.ttl) - 1, ..mine }.seal(&tagger, &anonymous);
+    assert_eq!(place.send("tasks/get", json!({"taskId": over})).await.error_code(), -32602);
+    assert_eq!(place.get(&id).await["status"], "working", "a number of another process is not one of ours");
 }
 
 #[tokio::test]
@@ -308,7 +328,7 @@ async fn a_task_ends_with_its_ttl_and_is_forgotten_after_it() {
     let id = place.begin("short").await;
     let failed = place.until(&id, "failed").await;
     assert!(failed["error"]["message"].as_str().unwrap().contains("ttl"), "{failed}");
-    place.running.until("forgotten", |shard| shard.tasks.kept() == (0, 0)).await;
+    place.running.until("forgotten", |shard| shard.tasks.counts().kept == 0).await;
     assert_eq!(place.send("tasks/get", json!({"taskId": id})).await.error_code(), -32602);
 }
 

@@ -119,9 +119,7 @@ async fn answer_request(
             let kind = Kind::Listen { id: request.id.get().into(), filter, server_info: Arc::clone(&serving.server_info) };
             let stream = shard.hub.hold(kind, serving.limits.backlog, counted);
             // What has changed before anyone listened is heard all the same.
-            for event in shard.tasks.now(&tasks) {
-                shard.hub.notify(&event);
-            }
+            shard.tasks.show(&caller.principal, tasks);
             Ok(Reply { payload: Payload::Stream(stream), ..Reply::empty(200) })
         }
         Ok(Outcome::InputRequired(required)) => {

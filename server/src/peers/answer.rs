@@ -7,10 +7,11 @@ use serde_json::value::RawValue;
 use super::keep::{self, Unkept};
 use super::wire::{Answer, Ask};
 use crate::exchange::Delivered;
+use crate::session::Incarnation;
 use crate::shard::{Shard, epoch_seconds};
 
-/// Answers a peer at once; the question comes back when its answer takes other shards.
-pub fn at_once(shard: &Arc<Shard>, ask: Ask) -> Result<Answer, Ask> {
+/// Answers a peer at once, the process `from`; the question comes back when its answer takes other shards.
+pub fn at_once(shard: &Arc<Shard>, from: Incarnation, ask: Ask) -> Result<Answer, Ask> {
     let done = |done: bool| if done { Answer::Done } else { Answer::Full };
     Ok(match ask {
         Ask::Revoke { session, expires } => done(shard.end_session(session, expires, epoch_seconds()).is_ok()),
@@ -23,7 +24,7 @@ pub fn at_once(shard: &Arc<Shard>, ask: Ask) -> Result<Answer, Ask> {
                 Delivered::Nobody => Answer::Unknown,
             }
         }
-        Ask::Task(request) => shard.tasks.answer(&request).map_or(Answer::Unknown, Answer::Task),
+        Ask::Task(request) => shard.tasks.answer(from, &request).map_or(Answer::Unknown, Answer::Task),
         Ask::Change { .. } => return Err(ask),
         Ask::Unknown => Answer::Unknown,
     })

@@ -230,7 +230,7 @@ impl Link {
             Frame::Heard(number) => self.queue(Out::Resume(number))?,
             Frame::Event { number, event } => {
                 if shard.peers.hear(self.incarnation, number) {
-                    shard.hub.notify(&event);
+                    shard.hear(&event);
                 }
             }
             Frame::Serves(hash) => {
@@ -247,7 +247,7 @@ impl Link {
                 shard.hub.opened_elsewhere(session, at, self.incarnation, shard.sessions.incarnation());
             }
             Frame::Stream { session, opened: None } => shard.peers.reclaim(shard, Some(session), self.incarnation),
-            Frame::Ask { number, ask } => match answer::at_once(shard, ask) {
+            Frame::Ask { number, ask } => match answer::at_once(shard, self.incarnation, ask) {
                 Ok(answer) => self.queue(Out::Frame(Frame::Answer { number, answer }))?,
                 Err(ask) => {
                     // As many at one time as the peer has room for questions; each has a deadline.

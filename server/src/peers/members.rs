@@ -87,6 +87,16 @@ impl Members {
         })
     }
 
+    /// Whether a member whose connection ended may still be alive; none when it is not listed.
+    pub fn may_return(&self, name: &str, now: Instant) -> Option<bool> {
+        let other = self.listed.as_ref()?.get(name)?;
+        Some(match other.standing {
+            Standing::Lost(since) => now.duration_since(since) < GIVE_UP,
+            // Another address is another process.
+            Standing::Awaited(_) | Standing::Down => false,
+        })
+    }
+
     /// Whether every member is in step with this shard, or need not be waited for.
     pub fn all_heard(&self, now: Instant, is_in_step: impl Fn(&str) -> bool) -> bool {
         let recent = |since| now.duration_since(since) < GIVE_UP;
@@ -142,6 +152,17 @@ mod tests {
         assert!(!members.any_missed(now, |_| false), "a refused connection is an answer");
         members.lost("stranger", now);
         assert!(!members.any_missed(now, |_| false));
+    }
+
+    #[test]
+    fn who_was_silent_for_long_or_refuses_does_not_return() {
+        let now = Instant::now();
+        let mut members = told(&["a", "b"], now);
+        members.lost("b", now);
+        assert_eq!((members.may_return("b", now), members.may_return("b", now + GIVE_UP)), (Some(true), Some(false)));
+        members.down("b");
+        assert_eq!(members.may_return("b", now), Some(false));
+        assert_eq!(members.may_return("stranger", now), None);
     }
 
     #[test]

@@ -10,6 +10,7 @@
 //! not wait for each other to be Ready, only to greet. Without the operator's list it waits for [`LIST_WAIT`], in which the
 //! peers of a process that was restarted in its place find it by themselves.
 
+mod alive;
 pub mod answer;
 mod dial;
 pub mod events;
@@ -83,6 +84,7 @@ pub struct Peers {
 struct State {
     members: Members,
     links: HashMap<Incarnation, Arc<Link>>,
+    departed: alive::Departed,
     inbox: Inbox,
 }
 
@@ -172,11 +174,11 @@ impl Peers {
         answer == Ok(Answer::Done)
     }
 
-    /// Asks the shard that runs a task about it; none when it cannot be asked, or does not answer in time.
-    pub async fn about_task(&self, runs: Incarnation, request: String) -> Option<String> {
+    /// Asks a shard about a task; none when it cannot be asked, or does not answer in time.
+    pub async fn about_task(&self, process: Incarnation, request: String, time: Duration) -> Option<String> {
         let ask = Ask::Task(request);
-        let link = self.lock().links.get(&runs).cloned().filter(|_| ask.fits())?;
-        let answer = link.ask(ask, Instant::now() + RESPOND_TIME).await;
+        let link = self.lock().links.get(&process).cloned().filter(|_| ask.fits())?;
+        let answer = link.ask(ask, Instant::now() + time).await;
         self.count(&answer);
         match answer {
             Ok(Answer::Task(said)) => Some(said),
@@ -331,6 +333,7 @@ impl Peers {
             None => {}
         }
         state.links.insert(link.incarnation, Arc::clone(link));
+        state.departed.remove(&link.incarnation);
         self.metrics.linked.set(i64::try_from(state.links.len()).unwrap_or(i64::MAX));
         drop(state);
         self.touch();
@@ -345,6 +348,7 @@ impl Peers {
         if is_current {
             state.links.remove(&link.incarnation);
             state.members.lost(&link.name, Instant::now());
+            state.departed.insert(link.incarnation, link.name.clone(), Instant::now());
             self.metrics.linked.set(i64::try_from(state.links.len()).unwrap_or(i64::MAX));
             debug!(peer = link.name, why = %why, "the connection to a peer ended");
             drop(state);

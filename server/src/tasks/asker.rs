@@ -27,7 +27,7 @@ impl Asker for TaskAsker {
             loop {
                 let woken = {
                     let table = super::lock(&self.0.tasks.table);
-                    let entry = table.entries.get(&self.0.id.number).ok_or_else(gone)?;
+                    let entry = table.entries.get(&self.0.number).ok_or_else(gone)?;
                     std::sync::Arc::clone(&entry.woken).notified_owned()
                 };
                 // Registered before it is looked at: an answer in between wakes it.
@@ -44,7 +44,7 @@ impl Asker for TaskAsker {
 
 impl<'a> Asked<'a> {
     fn show(handle: &'a Handle, asks: &[(String, Ask)]) -> Option<Self> {
-        let keys = handle.tasks.change(handle.id.number, |entry| {
+        let keys = handle.tasks.change(handle.number, |entry| {
             let mut keys = BTreeMap::new();
             for (key, ask) in asks {
                 let times = entry.keys.entry(key.clone()).and_modify(|times| *times += 1).or_insert(1);
@@ -61,7 +61,7 @@ impl<'a> Asked<'a> {
     /// All answers, once all are there.
     fn take(&self) -> Option<Answers> {
         let mut table = super::lock(&self.handle.tasks.table);
-        let answered = &mut table.entries.get_mut(&self.handle.id.number)?.answered;
+        let answered = &mut table.entries.get_mut(&self.handle.number)?.answered;
         if !self.keys.values().all(|shown| answered.contains_key(shown)) {
             return None;
         }
@@ -71,12 +71,12 @@ impl<'a> Asked<'a> {
 
 impl Drop for Asked<'_> {
     fn drop(&mut self) {
-        self.handle.tasks.change(self.handle.id.number, |entry| {
+        self.handle.tasks.change(self.handle.number, |entry| {
             for shown in self.keys.values() {
                 entry.asked.remove(shown);
                 entry.answered.remove(shown);
             }
-            if !entry.task.state.is_terminal() {
+            if !entry.record.task.state.is_terminal() {
                 entry.show_asked();
             }
         });

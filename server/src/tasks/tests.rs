@@ -1,12 +1,13 @@
 use std::future::pending;
 
 use super::*;
+use crate::mcp::tools::CallToolResult;
 use crate::session::{Sessions, generated_ring, random};
 
 fn tasks() -> Arc<Tasks> {
     let incarnation = random();
     let sessions = Sessions::new(incarnation, generated_ring()).unwrap();
-    Arc::new(Tasks::new(incarnation, sessions.tagger(), Arc::default(), Box::new(Alone)))
+    Arc::new(Tasks::new(incarnation, sessions.tagger(), Arc::default()))
 }
 
 fn nobody() -> Principal {
@@ -29,7 +30,7 @@ async fn a_shard_keeps_so_many_tasks_and_takes_the_next_when_one_is_forgotten() 
         tasks.create(&nobody(), TTL, None).await.unwrap();
     }
     assert_eq!(tasks.create(&nobody(), TTL, None).await.err(), Some(Fault::OverCapacity(Refused::Tasks)));
-    assert_eq!((tasks.load.tasks(), tasks.kept().0), (MAX_TASKS as u64, MAX_TASKS));
+    assert_eq!((tasks.load.tasks(), tasks.counts().kept), (MAX_TASKS as u64, MAX_TASKS));
     first.forget();
     assert!(tasks.create(&nobody(), TTL, None).await.is_ok());
 }
@@ -53,11 +54,11 @@ async fn results_share_a_budget_and_return_it_whole() {
         over += usize::from(status(&tasks, handle).await == "failed");
     }
     assert_eq!(over, 1, "the one that does not fit says so");
-    assert!(tasks.kept().1 <= MAX_TASK_BYTES);
+    assert!(tasks.counts().bytes <= MAX_TASK_BYTES);
     for handle in handles {
         handle.forget();
     }
-    assert_eq!(tasks.kept(), (0, 0));
+    assert_eq!((tasks.counts().kept, tasks.counts().bytes), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
@@ -67,7 +68,7 @@ async fn no_ttl_is_longer_than_a_day() {
     assert_eq!(handle.seed()["ttlMs"], 86_400_000);
     handle.clone().run(pending());
     tokio::time::sleep(Duration::from_hours(25)).await;
-    assert_eq!(tasks.kept(), (0, 0));
+    assert_eq!((tasks.counts().kept, tasks.counts().bytes), (0, 0));
 }
 
 #[tokio::test(start_paused = true)]
