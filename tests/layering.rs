@@ -206,6 +206,11 @@ const WALLS: &[Wall] = &[
         ],
         never: EDGES,
     },
+    Wall {
+        because: "who wants what, and in which bytes, is decided without sockets and clocks",
+        files: &["server/src/hub/encode", "server/src/hub/index", "server/src/hub/sessions", "server/src/hub/slab"],
+        never: EDGES,
+    },
     Wall { because: "http knows dispatch, not what dispatch calls", files: &["server/src/http"], never: &["crate::handlers"] },
 ];
 

@@ -1,9 +1,10 @@
 //! One connection, as its socket and its requests see it.
 
 use std::sync::Arc;
-use std::sync::atomic::{AtomicBool, AtomicU8, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
 use crate::fault::Refused;
+use crate::hub::Ticket;
 use crate::rate::Bucket;
 
 /// One connection.
@@ -15,11 +16,21 @@ pub struct Connection {
     pub bucket: Bucket,
 }
 
-/// What a connection does, shared between its socket, which gives up on a head that does not come, and its requests.
+/// What a connection does, shared between its socket, which gives up on a head that does not come, its requests, and the loop
+/// that serves it, which takes it out of hyper when there is nothing left to do.
 #[derive(Debug, Default)]
 pub struct Doing {
     state: AtomicU8,
     leaves_bytes: AtomicBool,
+    /// Requests that began.
+    requests: AtomicU32,
+    /// The stream it holds; 0 when it holds none.
+    held: AtomicU64,
+    /// The answer is HTTP/1.0: no chunks, its end is the end of the connection.
+    is_http10: AtomicBool,
+    /// hyper was given something to send that may not be in the socket yet.
+    unsent: AtomicBool,
+    input: AtomicU8,
 }
 
 /// A request of a connection is under way, until dropped.
@@ -40,6 +51,18 @@ pub enum State {
     Http2,
 }
 
+/// What the last read of a socket found.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[repr(u8)]
+pub enum Input {
+    /// Bytes, which hyper may not have looked at.
+    Bytes,
+    /// Nothing. While a request is answered hyper reads only when it has looked at all it has, so there is nothing behind it.
+    Nothing,
+    /// That the client has ended its side.
+    End,
+}
+
 impl Connection {
     /// A new connection; its first head is due.
     pub fn new(refused: Option<Refused>) -> Self {
@@ -57,8 +80,10 @@ impl Connection {
     }
 
     /// A request begins.
-    pub fn busy(&self, http2: bool) -> Busy {
-        self.doing.set(if http2 { State::Http2 } else { State::Busy });
+    pub fn busy(&self, version: http::Version) -> Busy {
+        self.doing.set(if version == http::Version::HTTP_2 { State::Http2 } else { State::Busy });
+        self.doing.is_http10.store(version == http::Version::HTTP_10, Relaxed);
+        self.doing.requests.fetch_add(1, Relaxed);
         Busy(self.doing())
     }
 }
@@ -77,6 +102,45 @@ impl Doing {
         self.state.store(state as u8, Relaxed);
     }
 
+    /// Requests that began since the start; wraps.
+    pub fn requests(&self) -> u32 {
+        self.requests.load(Relaxed)
+    }
+
+    /// The stream its request is answered with.
+    pub fn held(&self) -> Option<Ticket> {
+        Ticket::from_bits(self.held.load(Relaxed))
+    }
+
+    /// Whether the end of an answer without a length is the end of the connection.
+    pub fn is_http10(&self) -> bool {
+        self.is_http10.load(Relaxed)
+    }
+
+    /// What hyper was given is in the socket: it flushes when it has nothing left to write.
+    pub fn flushed(&self) {
+        self.unsent.store(false, Relaxed);
+    }
+
+    /// Whether all that hyper was given is in the socket.
+    pub fn is_flushed(&self) -> bool {
+        !self.unsent.load(Relaxed)
+    }
+
+    /// The socket was read.
+    pub fn found(&self, input: Input) {
+        self.input.store(input as u8, Relaxed);
+    }
+
+    /// What the last read found.
+    pub fn input(&self) -> Input {
+        match self.input.load(Relaxed) {
+            0 => Input::Bytes,
+            1 => Input::Nothing,
+            _ => Input::End,
+        }
+    }
+
     /// Its last request is answered, and not all of it was read.
     pub fn leave_bytes(&self) {
         self.leaves_bytes.store(true, Relaxed);
@@ -85,6 +149,18 @@ impl Doing {
     /// Whether bytes may be left that nobody reads.
     pub fn leaves_bytes(&self) -> bool {
         self.leaves_bytes.load(Relaxed)
+    }
+}
+
+impl Busy {
+    /// hyper is given something to send.
+    pub fn says(&self) {
+        self.0.unsent.store(true, Relaxed);
+    }
+
+    /// The answer is a held stream.
+    pub fn holds(&self, stream: Ticket) {
+        self.0.held.store(stream.to_bits(), Relaxed);
     }
 }
 
@@ -103,11 +179,11 @@ mod tests {
     fn a_head_is_due_at_first_and_nothing_is_after_a_request() {
         let connection = Connection::new(None);
         assert_eq!(connection.doing().now(), State::Head);
-        let busy = connection.busy(false);
+        let busy = connection.busy(http::Version::HTTP_11);
         assert_eq!(connection.doing().now(), State::Busy);
         drop(busy);
         assert_eq!(connection.doing().now(), State::Idle);
-        drop(connection.busy(true));
+        drop(connection.busy(http::Version::HTTP_2));
         assert_eq!(connection.doing().now(), State::Http2);
     }
 }

@@ -34,6 +34,9 @@ struct Gauges {
     connections: Gauge,
     streams: Gauge,
     stream_backlog: Gauge,
+    parked_streams: Gauge,
+    parked_connections: Gauge,
+    streams_cut: Counter,
     in_flight: Gauge,
     orphans: Gauge,
     tasks: Gauge,
@@ -105,6 +108,11 @@ impl Metrics {
         registry.register("mcp_connections", "Accepted TCP connections on the data port", gauges.connections.clone());
         registry.register("mcp_streams", "Held event streams", gauges.streams.clone());
         registry.register("mcp_stream_backlog_bytes", "Bytes queued for held streams", gauges.stream_backlog.clone());
+        let parked = "Held event streams that wait without an HTTP connection underneath";
+        registry.register("mcp_streams_parked", parked, gauges.parked_streams.clone());
+        let parked = "Idle connections that wait without HTTP state";
+        registry.register("mcp_connections_parked", parked, gauges.parked_connections.clone());
+        registry.register("mcp_streams_cut", "Streams cut: their reader took nothing", gauges.streams_cut.clone());
         registry.register("mcp_requests_in_flight", "Requests being answered", gauges.in_flight.clone());
         registry.register("mcp_asks_waiting", "Questions to clients of legacy sessions that wait", gauges.asks_waiting.clone());
         registry.register("mcp_asks_refused", "Questions never asked, because too many wait", gauges.asks_refused.clone());
@@ -168,7 +176,11 @@ impl Metrics {
         let (gauges, load, guard) = (&self.gauges, &shard.load, shard.guard.reading());
         gauge(&gauges.connections, load.connections());
         gauge(&gauges.streams, load.streams());
-        gauge(&gauges.stream_backlog, shard.hub.counts().queued_bytes as u64);
+        let held = shard.hub.counts();
+        gauge(&gauges.stream_backlog, held.queued_bytes as u64);
+        gauge(&gauges.parked_streams, held.parked_streams as u64);
+        gauge(&gauges.parked_connections, held.parked_connections as u64);
+        raise(&gauges.streams_cut, held.cut);
         gauge(&gauges.in_flight, load.in_flight());
         gauge(&gauges.orphans, load.orphans());
         let counts = shard.tasks.counts();

@@ -11,6 +11,7 @@ use tokio::sync::mpsc;
 use tokio::task::JoinSet;
 use tokio::time::{Instant, sleep};
 use tokio_util::sync::CancellationToken;
+use tokio_util::task::TaskTracker;
 use tracing::{info, warn};
 
 use crate::auth::Anonymous;
@@ -189,11 +190,12 @@ impl Server {
             let watcher = Watcher::new(Arc::clone(&shard), Arc::clone(&staging), folders, clients);
             tasks.spawn(watcher.run(stop.clone()));
         }
-        tasks.spawn(hold_streams(Arc::clone(&shard)));
+        let connections = TaskTracker::new();
+        tasks.spawn(hold_streams(Arc::clone(&shard), connections.clone()));
         if let Some(group) = group {
             tasks.spawn(guard::watch(Arc::clone(&shard), group));
         }
-        let accepting = tasks.spawn(listener::accept(data, Arc::clone(&shard)));
+        let accepting = tasks.spawn(listener::accept(data, Arc::clone(&shard), connections));
         tasks.spawn(ports::serve(admin, stop.clone(), {
             let shard = Arc::clone(&shard);
             move |request| {
@@ -231,8 +233,8 @@ impl Server {
     }
 }
 
-/// Ticks the hub, and hands it the drain.
-async fn hold_streams(shard: Arc<Shard>) {
+/// Runs the hub, and hands it the drain and the end.
+async fn hold_streams(shard: Arc<Shard>, connections: TaskTracker) {
     let mut phase = shard.drain.watch();
     let follow = async {
         loop {
@@ -246,7 +248,12 @@ async fn hold_streams(shard: Arc<Shard>) {
         }
     };
     let period = || shard.serving().map_or(Duration::from_secs(25), |serving| serving.transport.keep_alive);
-    tokio::join!(shard.hub.run(period), follow);
+    let leave = async {
+        shard.leave.cancelled().await;
+        shard.hub.let_go();
+    };
+    let take = |returned| listener::take_back(&shard, &connections, returned);
+    tokio::join!(shard.hub.run(period, take), follow, leave);
 }
 
 /// Returns when the process may end.

@@ -5,12 +5,17 @@ use bytes::{BufMut as _, Bytes, BytesMut};
 /// A comment: keeps a quiet stream alive through proxies.
 pub const KEEP_ALIVE: Bytes = Bytes::from_static(b":\n\n");
 
+/// What stands before the JSON of an event, and after it.
+pub const BEFORE: &str = "event: message\ndata: ";
+/// See [`BEFORE`].
+pub const AFTER: &str = "\n\n";
+
 /// One event that carries one JSON-RPC message. JSON on one line has no line ends, so one `data` line holds it.
 pub fn message(json: &[u8]) -> Bytes {
     let mut event = BytesMut::with_capacity(json.len() + 24);
-    event.put_slice(b"event: message\ndata: ");
+    event.put_slice(BEFORE.as_bytes());
     event.put_slice(json);
-    event.put_slice(b"\n\n");
+    event.put_slice(AFTER.as_bytes());
     event.freeze()
 }
 

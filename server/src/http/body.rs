@@ -138,30 +138,31 @@ where
 pub struct ReplyBody {
     content: Content,
     _in_flight: Option<InFlight>,
-    _busy: Busy,
+    busy: Busy,
 }
 
 #[derive(Debug)]
 enum Content {
     Full(Bytes),
-    Stream(Pin<Box<hub::Stream>>),
+    Stream(hub::Stream),
     Running(Box<Running>),
 }
 
 impl ReplyBody {
     /// A body that is all there.
     pub(super) fn full(bytes: impl Into<Bytes>, in_flight: Option<InFlight>, busy: Busy) -> Self {
-        Self { content: Content::Full(bytes.into()), _in_flight: in_flight, _busy: busy }
+        Self { content: Content::Full(bytes.into()), _in_flight: in_flight, busy }
     }
 
     /// A held stream.
     pub(super) fn stream(stream: hub::Stream, busy: Busy) -> Self {
-        Self { content: Content::Stream(Box::pin(stream)), _in_flight: None, _busy: busy }
+        busy.holds(stream.ticket());
+        Self { content: Content::Stream(stream), _in_flight: None, busy }
     }
 
     /// A reply that is still being made, as an event stream.
     pub(super) fn running(running: Box<Running>, busy: Busy) -> Self {
-        Self { content: Content::Running(running), _in_flight: None, _busy: busy }
+        Self { content: Content::Running(running), _in_flight: None, busy }
     }
 }
 
@@ -170,27 +171,11 @@ impl Body for ReplyBody {
     type Error = hub::Cut;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hub::Cut>>> {
-        match &mut self.content {
-            Content::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
-            Content::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
-            Content::Stream(stream) => stream.as_mut().poll_next(cx).map(|bytes| bytes.map(|bytes| bytes.map(Frame::data))),
-            Content::Running(running) => match running.poll_event(cx) {
-                Poll::Pending => Poll::Pending,
-                Poll::Ready(Next::Comment) => Poll::Ready(Some(Ok(Frame::data(sse::KEEP_ALIVE)))),
-                Poll::Ready(Next::Event(event)) => Poll::Ready(Some(Ok(Frame::data(event)))),
-                Poll::Ready(Next::Reply(reply)) => match reply.payload {
-                    Payload::Json(json) => {
-                        self.content = Content::Full(Bytes::new());
-                        Poll::Ready(Some(Ok(Frame::data(sse::message(&json)))))
-                    }
-                    Payload::Stream(stream) => {
-                        self.content = Content::Stream(Box::pin(stream));
-                        self.poll_frame(cx)
-                    }
-                    Payload::Empty | Payload::Silence => Poll::Ready(None),
-                },
-            },
+        let polled = self.as_mut().poll_content(cx);
+        if polled.is_ready() {
+            self.busy.says();
         }
+        polled
     }
 
     fn is_end_stream(&self) -> bool {
@@ -204,6 +189,33 @@ impl Body for ReplyBody {
         match &self.content {
             Content::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
             Content::Stream(_) | Content::Running(_) => SizeHint::default(),
+        }
+    }
+}
+
+impl ReplyBody {
+    fn poll_content(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hub::Cut>>> {
+        match &mut self.content {
+            Content::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
+            Content::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
+            Content::Stream(stream) => stream.poll_next(cx).map(|bytes| bytes.map(|bytes| bytes.map(Frame::data))),
+            Content::Running(running) => match running.poll_event(cx) {
+                Poll::Pending => Poll::Pending,
+                Poll::Ready(Next::Comment) => Poll::Ready(Some(Ok(Frame::data(sse::KEEP_ALIVE)))),
+                Poll::Ready(Next::Event(event)) => Poll::Ready(Some(Ok(Frame::data(event)))),
+                Poll::Ready(Next::Reply(reply)) => match reply.payload {
+                    Payload::Json(json) => {
+                        self.content = Content::Full(Bytes::new());
+                        Poll::Ready(Some(Ok(Frame::data(sse::message(&json)))))
+                    }
+                    Payload::Stream(stream) => {
+                        self.busy.holds(stream.ticket());
+                        self.content = Content::Stream(stream);
+                        self.poll_content(cx)
+                    }
+                    Payload::Empty | Payload::Silence => Poll::Ready(None),
+                },
+            },
         }
     }
 }

@@ -50,7 +50,7 @@ pub async fn handle<B>(
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let busy = connection.busy(request.version() == HttpVersion::HTTP_2);
+    let busy = connection.busy(request.version());
     let (parts, body) = request.into_parts();
     let version = parts.version;
     let allow = allow(&parts);
@@ -345,6 +345,8 @@ fn response(
 ) -> Response<ReplyBody> {
     const JSON: HeaderValue = HeaderValue::from_static("application/json");
     let mut headers = HeaderMap::new();
+    // The head, at least.
+    busy.says();
     let (reply, in_flight) = match answer {
         Answer::Reply(reply) | Answer::Last(reply) => (reply, None),
         Answer::Counted(reply, in_flight) => (reply, Some(in_flight)),

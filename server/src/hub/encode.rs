@@ -4,7 +4,6 @@ use std::sync::Arc;
 
 use bytes::Bytes;
 
-use super::Waiting;
 use crate::mcp::subscriptions::{Event, Filter};
 use crate::session::SessionKey;
 use crate::sse;
@@ -28,80 +27,140 @@ pub enum Kind {
     },
 }
 
+/// Whose stream it is, as it is kept.
+#[derive(Debug)]
+pub(super) enum Who {
+    /// A modern subscription.
+    Listen { id: Box<str>, wants: Wants, server_info: Arc<str> },
+    /// A legacy session, whose subscriptions are kept once for all its streams.
+    Session(SessionKey),
+}
+
+/// What is wanted: a filter, with names that are shared.
+#[derive(Debug, Default)]
+pub(super) struct Wants {
+    pub(super) tools: bool,
+    pub(super) prompts: bool,
+    pub(super) resources: bool,
+    pub(super) uris: Box<[Arc<str>]>,
+    pub(super) tasks: Box<[Arc<str>]>,
+}
+
+/// A notification in every form there is: made once, whoever hears it. The id of a subscription stands between two parts.
+#[derive(Debug)]
+pub(super) struct Forms {
+    listen: (Vec<u8>, Vec<u8>),
+    session: Vec<u8>,
+}
+
 impl Kind {
     /// The first bytes: the acknowledgment, before which nothing may be sent; or a comment, so that the head is flushed.
     pub(super) fn opened(&self) -> Bytes {
         match self {
             Self::Listen { id, filter, .. } => {
                 let filter = serde_json::to_string(filter).unwrap_or_default();
-                notification("notifications/subscriptions/acknowledged", &[&meta(id), ",\"notifications\":", &filter])
+                let method = "notifications/subscriptions/acknowledged";
+                let json = format!(
+                    "{{\"jsonrpc\":\"2.0\",\"method\":\"{method}\",\"params\":{{\"_meta\":{{\"{SUBSCRIPTION}\":{id}}},\"notifications\":{filter}}}}}"
+                );
+                sse::message(json.as_bytes())
             }
             Self::Session { .. } => sse::KEEP_ALIVE,
         }
     }
+}
 
-    /// A notification.
-    pub(super) fn event(&self, event: &Event) -> Bytes {
-        let meta = match self {
-            Self::Listen { id, .. } => meta(id),
-            Self::Session { .. } => String::new(),
-        };
-        match event {
-            Event::ResourceUpdated(uri) => {
-                let comma = if meta.is_empty() { "" } else { "," };
-                notification(event.method(), &[&meta, comma, "\"uri\":", &quoted(uri)])
-            }
-            Event::TaskChanged { task, .. } => {
-                let comma = if meta.is_empty() { "" } else { "," };
-                // The members of the object.
-                let members = task.get(1..task.len().saturating_sub(1)).unwrap_or_default();
-                notification(event.method(), &[&meta, comma, members])
-            }
-            Event::ToolsChanged | Event::PromptsChanged | Event::ResourcesChanged => notification(event.method(), &[&meta]),
-        }
-    }
+const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
 
+// === impl Who ===
+
+impl Who {
     /// The completion result, where the era has one.
     pub(super) fn completed(&self) -> Option<Bytes> {
         match self {
             Self::Listen { id, server_info, .. } => {
                 let json = format!(
-                    "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{{\"resultType\":\"complete\",\"_meta\":{{\"io.modelcontextprotocol/subscriptionId\":{id},\"io.modelcontextprotocol/serverInfo\":{server_info}}}}}}}"
+                    "{{\"jsonrpc\":\"2.0\",\"id\":{id},\"result\":{{\"resultType\":\"complete\",\"_meta\":{{\"{SUBSCRIPTION}\":{id},\"io.modelcontextprotocol/serverInfo\":{server_info}}}}}}}"
                 );
                 Some(sse::message(json.as_bytes()))
             }
-            Self::Session { .. } => None,
+            Self::Session(_) => None,
         }
     }
 
-    /// About how many bytes it is on the wire: what the bound on the backlog counts.
-    pub(super) fn size(&self, waiting: &Waiting) -> usize {
+    /// About how many bytes a notification is on the wire: what the bound on the backlog counts.
+    pub(super) fn size(&self, event: &Event) -> usize {
         let id = match self {
             Self::Listen { id, .. } => id.len(),
-            Self::Session { .. } => 0,
+            Self::Session(_) => 0,
         };
-        match waiting {
-            // Always the first, so never behind a backlog.
-            Waiting::Opened => 0,
-            Waiting::KeepAlive => sse::KEEP_ALIVE.len(),
-            Waiting::Event(Event::ResourceUpdated(uri)) => 192 + id + uri.len(),
-            Waiting::Event(Event::TaskChanged { task, .. }) => 192 + id + task.len(),
-            Waiting::Event(Event::ToolsChanged | Event::PromptsChanged | Event::ResourcesChanged) => 192 + id,
+        match event {
+            Event::ResourceUpdated(uri) => 192 + id + uri.len(),
+            Event::TaskChanged { task, .. } => 192 + id + task.len(),
+            Event::ToolsChanged | Event::PromptsChanged | Event::ResourcesChanged => 192 + id,
+        }
+    }
+
+    /// Bytes it keeps on the heap, about.
+    pub(super) fn bytes(&self) -> usize {
+        match self {
+            Self::Listen { id, wants, .. } => {
+                let names = wants.uris.iter().chain(&wants.tasks);
+                size_of::<Self>() + id.len() + names.map(|name| name.len() + 5 * size_of::<usize>()).sum::<usize>()
+            }
+            Self::Session(_) => size_of::<Self>(),
         }
     }
 }
 
-fn meta(id: &str) -> String {
-    format!("\"_meta\":{{\"io.modelcontextprotocol/subscriptionId\":{id}}}")
+// === impl Forms ===
+
+impl Forms {
+    pub(super) fn of(event: &Event) -> Self {
+        let rest = match event {
+            Event::ResourceUpdated(uri) => format!("\"uri\":{}", serde_json::to_string(&**uri).unwrap_or_default()),
+            // The members of the object.
+            Event::TaskChanged { task, .. } => task.get(1..task.len().saturating_sub(1)).unwrap_or_default().to_owned(),
+            Event::ToolsChanged | Event::PromptsChanged | Event::ResourcesChanged => String::new(),
+        };
+        let head = format!("{}{{\"jsonrpc\":\"2.0\",\"method\":\"{}\"", sse::BEFORE, event.method());
+        let (comma, after) = (if rest.is_empty() { "" } else { "," }, sse::AFTER);
+        let session = if rest.is_empty() { format!("{head}}}{after}") } else { format!("{head},\"params\":{{{rest}}}}}{after}") };
+        let before_id = format!("{head},\"params\":{{\"_meta\":{{\"{SUBSCRIPTION}\":");
+        Self { listen: (before_id.into(), format!("}}{comma}{rest}}}}}{after}").into()), session: session.into() }
+    }
+
+    /// The parts of what a stream hears, in order.
+    pub(super) fn parts<'a>(&'a self, who: &'a Who) -> [&'a [u8]; 3] {
+        match who {
+            Who::Listen { id, .. } => [&self.listen.0, id.as_bytes(), &self.listen.1],
+            Who::Session(_) => [&self.session, b"", b""],
+        }
+    }
 }
 
-/// A notification whose parameters have these parts; without any, it has no parameters.
-fn notification(method: &str, parts: &[&str]) -> Bytes {
-    let params = parts.concat();
-    let params = if params.is_empty() { String::new() } else { format!(",\"params\":{{{params}}}") };
-    sse::message(format!("{{\"jsonrpc\":\"2.0\",\"method\":\"{method}\"{params}}}").as_bytes())
-}
+#[cfg(test)]
+mod tests {
+    use super::*;
 
-fn quoted(text: &str) -> String {
-    serde_json::to_string(text).unwrap_or_default()
+    fn said(event: &Event, who: &Who) -> serde_json::Value {
+        let text = String::from_utf8(Forms::of(event).parts(who).concat()).unwrap();
+        let json = text.strip_prefix("event: message\ndata: ").and_then(|rest| rest.strip_suffix("\n\n")).unwrap();
+        serde_json::from_str(json).unwrap()
+    }
+
+    #[test]
+    fn every_notification_is_json_in_both_forms_and_names_the_subscription_in_one() {
+        let listen = Who::Listen { id: "\"a\\\"b\"".into(), wants: Wants::default(), server_info: "{}".into() };
+        let session = Who::Session(SessionKey { incarnation: [0; 16], number: 1 });
+        let task = Event::TaskChanged { id: "t".into(), task: r#"{"taskId":"t","status":"working"}"#.into() };
+        for event in [Event::ToolsChanged, Event::ResourceUpdated("a:\"b\"".into()), task] {
+            let (modern, legacy) = (said(&event, &listen), said(&event, &session));
+            assert_eq!((&modern["method"], &legacy["method"]), (&event.method().into(), &event.method().into()));
+            assert_eq!(modern["params"]["_meta"][SUBSCRIPTION], "a\"b");
+            assert!(legacy["params"].get("_meta").is_none());
+            assert_eq!(modern["params"].get("uri"), legacy["params"].get("uri"));
+        }
+        assert_eq!(said(&Event::ToolsChanged, &session).get("params"), None);
+    }
 }

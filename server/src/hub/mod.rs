@@ -1,119 +1,71 @@
-//! Held streams: who holds one, what is queued for it, and how it ends.
+//! Sockets that have nothing to do: held streams, and idle connections. Neither has a task, a waker, a state of HTTP or a buffer.
 //!
 //! ```text
-//! hold → Stream (polled by the connection)      notify → queues, newest wins      tick → keep-alives, endings, stalls
+//! hyper → leave, arrive → a slot and a socket in our own epoll          notify → work: 64 writes, then calls get their turn
+//! hyper → rest → the same ── bytes come → Returned → hyper              tick → comments, endings, stalled readers
 //! ```
-//! A stream owns no task and no timer: one task ticks for all. This version keeps the connection underneath in hyper;
-//! nothing in the interface knows that.
+//! A stream begins in hyper, and is told through [`Stream`] there, as it is to its end over HTTP/2; [`crate::listener`] moves it
+//! here when all it said is in its socket. One task does all the work, under one lock that no call takes.
 
 mod encode;
+mod index;
+mod poller;
+mod sessions;
+mod slab;
+mod slot;
+mod state;
+mod work;
 
-use std::collections::{BTreeSet, HashMap, VecDeque};
-use std::pin::Pin;
-use std::sync::{Arc, Mutex, MutexGuard, OnceLock, PoisonError};
-use std::task::{Context, Poll, Waker};
+use std::collections::BTreeSet;
+use std::net::TcpStream;
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
+use std::task::{Context, Poll};
 use std::time::Duration;
 
 use bytes::Bytes;
 use tokio::sync::{Notify, mpsc};
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep_until};
 
 pub use encode::Kind;
+use poller::Poller;
+pub use slab::Ticket;
+use slot::{Next, Slot};
+pub use state::Returned;
+use state::State;
 
-use crate::limits::STALLED_PERIODS;
-use crate::load::HeldStream;
+use crate::load::{HeldStream, OpenConnection};
 use crate::mcp::subscriptions::Event;
 use crate::session::{Incarnation, SessionKey};
-use crate::sse;
 
-/// Keep-alive comments are spread over this many ticks of a period.
-const TICKS: u32 = 16;
+/// Keep-alive comments are spread over at most this many ticks of a period.
+const TICKS: u32 = 128;
+/// The shortest tick.
+const SHORTEST_TICK: Duration = Duration::from_millis(10);
 /// How often a drain ends its share of the streams.
 const DRAIN_TICK: Duration = Duration::from_millis(100);
 
-/// All held streams of a shard. Cheap to clone.
+/// All held streams and idle connections of a shard. Cheap to clone.
 #[derive(Clone, Debug, Default)]
 pub struct Hub(Arc<Shared>);
 
 #[derive(Debug, Default)]
 struct Shared {
     state: Mutex<State>,
-    /// Woken when a drain starts or is cancelled.
+    /// Woken when there is work, and when a drain starts or is cancelled.
     changed: Notify,
-    /// Is told of sessions whose last stream here is gone.
-    released: OnceLock<mpsc::Sender<SessionKey>>,
-}
-
-#[derive(Debug, Default)]
-struct State {
-    slots: Vec<Option<Arc<Slot>>>,
-    free: Vec<usize>,
-    next: u64,
-    /// Streams of a legacy session, newest last: only the newest is sent to (2025-11-25 `basic/transports` §Multiple Connections).
-    sessions: HashMap<SessionKey, Vec<usize>>,
-    /// Resources a legacy session is subscribed to.
-    subscriptions: HashMap<SessionKey, BTreeSet<Arc<str>>>,
-    /// When the newest stream here of a session began, microseconds since the epoch.
-    opened: HashMap<SessionKey, u64>,
-    /// Sessions with a stream here and a newer one on another shard, which is sent to in its place.
-    newer: HashMap<SessionKey, Incarnation>,
     /// End all streams, spread until then.
-    ending: Option<Instant>,
+    ending: Mutex<Option<Instant>>,
+    /// Connections inside hyper.
+    inside: AtomicU64,
+    runs: AtomicBool,
 }
 
-#[derive(Debug)]
-struct Slot {
-    kind: Kind,
-    /// Grows with every stream: the order of age.
-    age: u64,
-    backlog: usize,
-    queue: Mutex<Queue>,
-}
-
-#[derive(Debug, Default)]
-struct Queue {
-    waiting: VecDeque<Waiting>,
-    bytes: usize,
-    stalled: u8,
-    waker: Option<Waker>,
-    end: Option<End>,
-}
-
-#[derive(Debug, PartialEq, Eq)]
-enum Waiting {
-    Opened,
-    Event(Event),
-    KeepAlive,
-}
-
-impl Waiting {
-    /// Whether the newer stands for the older.
-    fn replaces(&self, older: &Self) -> bool {
-        match (self, older) {
-            (Self::Event(newer), Self::Event(older)) => newer.replaces(older),
-            (newer, older) => newer == older,
-        }
-    }
-}
-
-/// How a stream ends.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
-enum End {
-    /// With the completion result, after what is queued.
-    Complete,
-    /// At once: the reader took nothing.
-    Cut,
-    /// The completion result was sent.
-    Done,
-}
-
-/// The connection's side of a held stream: events as bytes. Dropping it lets the stream go.
+/// The connection's side of a stream that is inside hyper: events as bytes. Dropping it there lets the stream go.
 #[derive(Debug)]
 pub struct Stream {
     hub: Arc<Shared>,
-    index: usize,
-    slot: Arc<Slot>,
-    _counted: HeldStream,
+    ticket: Ticket,
 }
 
 /// A stream that was cut because its reader did not take what was sent.
@@ -121,333 +73,379 @@ pub struct Stream {
 #[error("the reader of the stream is too slow")]
 pub struct Cut;
 
+/// A connection is inside hyper, until dropped.
+#[derive(Debug)]
+pub struct Inside(Arc<Shared>);
+
 /// What the hub holds.
-#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+#[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
     /// Held streams.
     pub streams: usize,
-    /// Bytes queued for them.
+    /// Those without hyper.
+    pub parked_streams: usize,
+    /// Idle connections without hyper.
+    pub parked_connections: usize,
+    /// Sockets whose stream has ended, and whose client still sends.
+    pub closing: usize,
+    /// Bytes queued for streams.
     pub queued_bytes: usize,
+    /// Streams that were cut since the start.
+    pub cut: u64,
 }
 
 impl Hub {
     /// Holds a stream. Its first event, if its kind has one, is queued already.
     pub fn hold(&self, kind: Kind, backlog: usize, counted: HeldStream) -> Stream {
-        let mut state = lock(&self.0.state);
-        let age = state.next;
-        state.next += 1;
-        let queue = Queue { waiting: VecDeque::from([Waiting::Opened]), ..Queue::default() };
-        let slot = Arc::new(Slot { kind, age, backlog, queue: Mutex::new(queue) });
-        let index = state.free.pop().unwrap_or_else(|| {
-            state.slots.push(None);
-            state.slots.len() - 1
-        });
-        if let Kind::Session { session } = &slot.kind {
-            state.sessions.entry(*session).or_default().push(index);
-            state.newer.remove(session);
-        }
-        state.slots[index] = Some(Arc::clone(&slot));
-        Stream { hub: Arc::clone(&self.0), index, slot, _counted: counted }
+        Stream { hub: Arc::clone(&self.0), ticket: lock(&self.0.state).hold(kind, backlog, counted) }
     }
 
-    /// Queues an event for every stream that wants it.
+    /// Sends an event on its way to every stream that wants it.
     pub fn notify(&self, event: &Event) {
-        let state = lock(&self.0.state);
-        for (index, slot) in state.slots.iter().enumerate() {
-            let Some(slot) = slot else { continue };
-            let wanted = match &slot.kind {
-                Kind::Listen { filter, .. } => filter.wants(event),
-                Kind::Session { session } => {
-                    !state.newer.contains_key(session)
-                        && state.sessions.get(session).and_then(|streams| streams.last()) == Some(&index)
-                        && match event {
-                            Event::ResourceUpdated(uri) => {
-                                state.subscriptions.get(session).is_some_and(|uris| uris.contains(uri))
-                            }
-                            Event::ToolsChanged | Event::PromptsChanged | Event::ResourcesChanged => true,
-                            // There are no tasks in these revisions.
-                            Event::TaskChanged { .. } => false,
-                        }
-                }
-            };
-            if wanted {
-                slot.push(Waiting::Event(event.clone()));
-            }
-        }
+        lock(&self.0.state).notify(event);
+        self.0.changed.notify_one();
     }
+
+    // === Sockets ===
+
+    /// Whether sockets are taken: the hub runs.
+    pub fn takes_sockets(&self) -> bool {
+        self.0.runs.load(Relaxed)
+    }
+
+    /// A stream is about to leave hyper: dropping its [`Stream`] means nothing any more. Whether there still is one.
+    pub fn leave(&self, stream: Ticket) -> bool {
+        lock(&self.0.state).leave(stream)
+    }
+
+    /// The socket of a stream that left: everything said before is in it. `is_unchunked`: its end is the connection's.
+    pub fn arrive(&self, stream: Ticket, socket: TcpStream, open: OpenConnection, is_unchunked: bool) {
+        lock(&self.0.state).arrive(stream, socket, open, is_unchunked);
+    }
+
+    /// A stream that left does not arrive.
+    pub fn forget(&self, stream: Ticket) {
+        lock(&self.0.state).remove(stream);
+    }
+
+    /// Ends a stream with its result.
+    pub fn end(&self, stream: Ticket) {
+        lock(&self.0.state).end(stream);
+    }
+
+    /// An idle connection, until its client sends something.
+    pub fn rest(&self, socket: TcpStream, open: OpenConnection) {
+        lock(&self.0.state).rest(socket, open);
+        self.0.changed.notify_one();
+    }
+
+    /// The process leaves: who rests is let go, but for those whose request waits in the socket.
+    pub fn let_go(&self) {
+        let mut state = lock(&self.0.state);
+        state.is_leaving = true;
+        let resting: Vec<_> = state.slots.iter().filter(|(_, slot)| matches!(slot, Slot::Idle(_))).map(|(at, _)| at).collect();
+        for ticket in resting {
+            state.let_go(ticket);
+        }
+        self.0.changed.notify_one();
+    }
+
+    /// Sockets that are here.
+    pub fn sockets(&self) -> usize {
+        let counts = self.counts();
+        counts.parked_streams + counts.parked_connections + counts.closing
+    }
+
+    /// A connection is inside hyper until this is dropped.
+    pub fn inside(&self) -> Inside {
+        self.0.inside.fetch_add(1, Relaxed);
+        Inside(Arc::clone(&self.0))
+    }
+
+    /// Connections inside hyper.
+    pub fn inside_hyper(&self) -> u64 {
+        self.0.inside.load(Relaxed)
+    }
+
+    // === Legacy sessions ===
 
     /// A stream of a session began here at a time, microseconds since the epoch.
     pub fn opened(&self, session: SessionKey, at: u64) {
-        let mut state = lock(&self.0.state);
-        if state.sessions.contains_key(&session) {
-            state.opened.insert(session, at);
-        }
+        self.change(session, |session| {
+            if !session.streams.is_empty() {
+                session.opened = Some(at);
+            }
+        });
     }
 
     /// A stream of a session began on another process at a time; `own` is this one. The newest of all is sent to.
     pub fn opened_elsewhere(&self, session: SessionKey, at: u64, other: Incarnation, own: Incarnation) {
-        let mut state = lock(&self.0.state);
-        if state.opened.get(&session).is_some_and(|here| (*here, own) < (at, other)) {
-            state.newer.insert(session, other);
-        }
+        self.change(session, |session| {
+            if session.opened.is_some_and(|here| (here, own) < (at, other)) {
+                session.newer = Some(other);
+            }
+        });
+    }
+
+    fn change<R>(&self, session: SessionKey, change: impl FnOnce(&mut sessions::Session) -> R) -> R {
+        let State { sessions, index, .. } = &mut *lock(&self.0.state);
+        sessions.change(index, session, change)
     }
 
     /// The last stream of a session on another process is gone, or with `None` the process is. Returns the sessions that
     /// are sent to here again, with the time their stream began.
     pub fn closed_elsewhere(&self, session: Option<SessionKey>, other: Incarnation) -> Vec<(SessionKey, u64)> {
-        let mut state = lock(&self.0.state);
-        let back = |(yielded, to): (&SessionKey, &Incarnation)| {
-            (*to == other && session.is_none_or(|session| session == *yielded)).then_some(*yielded)
+        let State { sessions, index, .. } = &mut *lock(&self.0.state);
+        let yielded = |(key, kept): (SessionKey, &sessions::Session)| {
+            (kept.newer == Some(other) && session.is_none_or(|session| session == key)).then_some(key)
         };
-        let back: Vec<_> = state.newer.iter().filter_map(back).collect();
-        for session in &back {
-            state.newer.remove(session);
-        }
-        back.into_iter().filter_map(|session| Some((session, *state.opened.get(&session)?))).collect()
+        let back: Vec<_> = match session {
+            Some(session) => sessions.get(session).and_then(|kept| yielded((session, kept))).into_iter().collect(),
+            None => sessions.iter().filter_map(yielded).collect(),
+        };
+        let again = |key: SessionKey| {
+            let opened = sessions.change(index, key, |session| {
+                session.newer = None;
+                session.opened
+            });
+            Some((key, opened?))
+        };
+        back.into_iter().filter_map(again).collect()
     }
 
     /// Sessions whose newest stream is here, with the time it began.
     pub fn newest_here(&self) -> Vec<(SessionKey, u64)> {
         let state = lock(&self.0.state);
-        let here = state.opened.iter().filter(|(session, _)| !state.newer.contains_key(session));
-        here.map(|(session, at)| (*session, *at)).collect()
+        let here = state.sessions.iter().filter(|(_, session)| session.newer.is_none());
+        here.filter_map(|(key, session)| Some((key, session.opened?))).collect()
     }
 
     /// From now on `released` is told of sessions whose last stream here is gone.
     pub fn tell_released(&self, released: mpsc::Sender<SessionKey>) {
-        let _ = self.0.released.set(released);
+        lock(&self.0.state).released.get_or_insert(released);
     }
 
     /// A legacy session is subscribed to these resources, and to no others.
     pub fn subscribed(&self, session: SessionKey, uris: &BTreeSet<Arc<str>>) {
-        let mut state = lock(&self.0.state);
-        if uris.is_empty() {
-            state.subscriptions.remove(&session);
-        } else {
-            state.subscriptions.insert(session, uris.clone());
-        }
+        self.change(session, |session| session.wants.uris = uris.iter().cloned().collect());
     }
 
     /// Legacy sessions of which something is kept here: a stream, or subscriptions.
     pub fn sessions(&self) -> Vec<SessionKey> {
-        let state = lock(&self.0.state);
-        let quiet = state.subscriptions.keys().filter(|session| !state.sessions.contains_key(session));
-        state.sessions.keys().chain(quiet).copied().collect()
+        lock(&self.0.state).sessions.iter().map(|(key, _)| key).collect()
     }
 
     /// Ends the streams of a session and forgets its subscriptions.
     pub fn end_session(&self, session: SessionKey) {
+        let streams = self.change(session, |session| {
+            session.wants.uris = Box::default();
+            session.streams.clone()
+        });
         let mut state = lock(&self.0.state);
-        state.subscriptions.remove(&session);
-        for index in state.sessions.get(&session).into_iter().flatten() {
-            if let Some(slot) = &state.slots[*index] {
-                slot.end(End::Complete);
-            }
+        for stream in streams {
+            state.end(stream);
         }
     }
 
+    // === Endings ===
+
     /// Ends all streams, those of now and those still to come, spread evenly until a moment. Oldest first.
     pub fn end_all(&self, until: Instant) {
-        lock(&self.0.state).ending = Some(until);
+        *lock(&self.0.ending) = Some(until);
         self.0.changed.notify_one();
     }
 
     /// Undoes [`Hub::end_all`] for the streams that still are.
     pub fn keep_all(&self) {
-        lock(&self.0.state).ending = None;
+        *lock(&self.0.ending) = None;
         self.0.changed.notify_one();
     }
 
-    /// Ends some streams now: those with the most queued bytes first, then the oldest. Returns how many.
+    /// Ends some streams: those that own the most bytes first, which those inside hyper do, then the oldest. Returns how many.
     pub fn shed(&self, streams: usize) -> usize {
-        let mut open = self.open();
-        open.sort_by_key(|(age, queued, _)| (std::cmp::Reverse(*queued), *age));
-        open.iter().take(streams).filter(|(_, _, slot)| slot.end(End::Complete)).count()
+        let mut state = lock(&self.0.state);
+        let mut open = state.open();
+        open.sort_unstable_by_key(|(bytes, age, _)| (std::cmp::Reverse(*bytes), *age));
+        open.truncate(streams);
+        let shed = open.len();
+        state.doom(open.into_iter().map(|(_, _, ticket)| ticket));
+        drop(state);
+        self.0.changed.notify_one();
+        shed
     }
 
-    /// How many streams are held, and what is queued for them.
+    /// What is held.
     pub fn counts(&self) -> Counts {
-        let state = lock(&self.0.state);
-        let slots = state.slots.iter().flatten();
-        slots.fold(Counts { streams: 0, queued_bytes: 0 }, |counts, slot| Counts {
-            streams: counts.streams + 1,
-            queued_bytes: counts.queued_bytes + lock(&slot.queue).bytes,
-        })
+        lock(&self.0.state).counts
     }
 
-    /// Ticks until dropped: keep-alive comments on quiet streams, endings of a drain, cuts of stalled readers.
-    /// `period` gives the time between two comments, asked for at every tick.
-    pub async fn run(&self, period: impl Fn() -> Duration) {
-        let mut turn = 0;
-        let mut next_tick = Instant::now();
-        let mut owed = 0;
+    // === The task ===
+
+    /// Works until dropped: tells streams, sends comments, ends what is to end. `period` gives the time between two comments,
+    /// asked for at every tick; `take` goes on with connections whose client has sent something.
+    pub async fn run(&self, period: impl Fn() -> Duration, take: impl Fn(Returned)) {
+        let watched = match Poller::new() {
+            Ok((poller, watched)) => {
+                lock(&self.0.state).poller = Some(poller);
+                self.0.runs.store(true, Relaxed);
+                Some(watched)
+            }
+            Err(error) => {
+                tracing::warn!(%error, "held streams and idle connections stay in hyper");
+                None
+            }
+        };
+        let _closes = CloseAll(&self.0);
+        let (mut turn, mut next_tick) = (0, Instant::now());
+        let (mut next_ending, mut owed) = (Instant::now(), 0);
+        let mut happened = Vec::with_capacity(poller::EVENTS);
         loop {
+            let (more, returned) = lock(&self.0.state).turn(&mut happened);
+            returned.into_iter().for_each(&take);
+            let closing = lock(&self.0.state).closing.front().map(|(at, _)| *at);
+            if self.ending().is_none() {
+                next_ending = Instant::now() + DRAIN_TICK;
+            }
+            // Ticks first: work without end, or sockets that are never quiet, must not keep them back.
             tokio::select! {
-                () = tokio::time::sleep_until(next_tick) => {
-                    self.keep_alive(turn);
-                    turn = (turn + 1) % TICKS as usize;
-                    next_tick = Instant::now() + (period() / TICKS).max(Duration::from_millis(1));
+                biased;
+                () = sleep_until(next_tick) => {
+                    let period = period();
+                    let step = u32::try_from(period.as_millis() / SHORTEST_TICK.as_millis()).unwrap_or(TICKS).clamp(1, TICKS);
+                    if lock(&self.0.state).comments(turn % step, step) {
+                        turn = (turn + 1) % step;
+                    }
+                    next_tick = Instant::now() + (period / step).max(Duration::from_millis(1));
                 }
-                () = tokio::time::sleep(DRAIN_TICK), if self.ending().is_some() => {
+                () = sleep_until(next_ending), if self.ending().is_some() => {
+                    next_ending = Instant::now() + DRAIN_TICK;
                     // Asked again: a drain that was undone a moment ago ends nothing.
                     owed = self.ending().map_or(0, |until| self.end_share(until, Instant::now(), owed));
                 }
-                () = self.0.changed.notified() => {}
+                // Calls get their turn.
+                () = tokio::task::yield_now(), if more => {}
+                () = self.0.changed.notified(), if !more => {}
+                () = readable(watched.as_ref()), if !more => {}
+                () = sleep_until(closing.unwrap_or(next_tick)), if !more && closing.is_some() => {}
             }
         }
     }
 
     fn ending(&self) -> Option<Instant> {
-        lock(&self.0.state).ending
-    }
-
-    fn keep_alive(&self, turn: usize) {
-        let state = lock(&self.0.state);
-        for slot in state.slots.iter().skip(turn).step_by(TICKS as usize).flatten() {
-            slot.keep_alive();
-        }
+        *lock(&self.0.ending)
     }
 
     /// Ends the share of the streams that is due after one more tick, so that the last ends at `until`: the fraction of a
     /// stream that a tick owes is carried to the next.
     fn end_share(&self, until: Instant, now: Instant, owed: u128) -> u128 {
-        let mut open = self.open();
+        let mut state = lock(&self.0.state);
+        let mut open = state.open();
         let left = until.saturating_duration_since(now).as_millis();
         let owed = owed + open.len() as u128 * DRAIN_TICK.as_millis();
         let share = owed.checked_div(left).and_then(|share| usize::try_from(share).ok()).unwrap_or(usize::MAX);
-        open.sort_by_key(|(age, _, _)| *age);
-        for (_, _, slot) in open.iter().take(share) {
-            slot.end(End::Complete);
-        }
+        open.sort_unstable_by_key(|(_, age, _)| *age);
+        state.doom(open.into_iter().take(share).map(|(_, _, ticket)| ticket));
         owed.checked_rem(left).unwrap_or(0)
     }
+}
 
-    /// Streams that are not ending: age, queued bytes.
-    fn open(&self) -> Vec<(u64, usize, Arc<Slot>)> {
-        let state = lock(&self.0.state);
-        let slots = state.slots.iter().flatten();
-        slots
-            .filter_map(|slot| {
-                let queue = lock(&slot.queue);
-                queue.end.is_none().then(|| (slot.age, queue.bytes, Arc::clone(slot)))
-            })
-            .collect()
+/// Resolves when something may have happened to a socket.
+async fn readable(watched: Option<&tokio::io::unix::AsyncFd<Poller>>) {
+    match watched {
+        // Cleared before it is looked at: what happens meanwhile is told again.
+        Some(watched) => match watched.readable().await {
+            Ok(mut ready) => ready.clear_ready(),
+            Err(_) => std::future::pending().await,
+        },
+        None => std::future::pending().await,
     }
 }
 
-// === impl Slot ===
-
-impl Slot {
-    fn push(&self, waiting: Waiting) {
-        let mut queue = lock(&self.queue);
-        if queue.end.is_some() || queue.waiting.contains(&waiting) {
-            return;
+impl State {
+    /// Looks at sockets, does some of the work, and takes out what goes back to hyper. Whether there is more to do.
+    fn turn(&mut self, happened: &mut Vec<poller::Happened>) -> (bool, Vec<Returned>) {
+        let more = self.poller.clone().is_some_and(|poller| poller.look(happened));
+        for what in happened.drain(..) {
+            self.happened(what);
         }
-        let bytes = self.kind.size(&waiting);
-        if let Some(older) = queue.waiting.iter().position(|older| waiting.replaces(older))
-            && let Some(older) = queue.waiting.remove(older)
-        {
-            queue.bytes = queue.bytes.saturating_sub(self.kind.size(&older));
+        let now = Instant::now();
+        while let Some((_, ticket)) = self.closing.pop_front_if(|(at, _)| *at <= now) {
+            self.remove(ticket);
         }
-        if queue.bytes + bytes > self.backlog {
-            queue.end = Some(End::Cut);
-            queue.waiting.clear();
-        } else {
-            queue.bytes += bytes;
-            queue.waiting.push_back(waiting);
-        }
-        queue.wake();
+        let more = self.work() || more;
+        (more, std::mem::take(&mut self.returned))
     }
 
-    /// A quiet stream gets a comment; one that has not taken its backlog for some periods is cut.
-    fn keep_alive(&self) {
-        let mut queue = lock(&self.queue);
-        if queue.waiting.is_empty() {
-            drop(queue);
-            self.push(Waiting::KeepAlive);
-            return;
-        }
-        queue.stalled += 1;
-        if queue.stalled >= STALLED_PERIODS && queue.end != Some(End::Done) {
-            queue.end = Some(End::Cut);
-            queue.waiting.clear();
-            queue.wake();
-        }
+    /// Streams that are not ending: bytes they own, age.
+    fn open(&self) -> Vec<(usize, u64, Ticket)> {
+        let streams = self.slots.iter().filter_map(|(ticket, slot)| match slot {
+            Slot::Stream(held) if held.is_open() && !held.is_doomed => Some((held.bytes(), held.age, ticket)),
+            Slot::Stream(_) | Slot::Idle(_) | Slot::Closing(_) => None,
+        });
+        streams.collect()
     }
 
-    /// Whether it was still open.
-    fn end(&self, end: End) -> bool {
-        let mut queue = lock(&self.queue);
-        let open = queue.end.is_none();
-        if open {
-            queue.end = Some(end);
-            queue.wake();
+    /// These are to end: those inside hyper at once, the others one after another.
+    fn doom(&mut self, streams: impl Iterator<Item = Ticket>) {
+        for ticket in streams {
+            let Some(Slot::Stream(held)) = self.slots.get_mut(ticket) else { continue };
+            held.is_doomed = true;
+            if held.socket.is_some() {
+                self.work.endings.push_back(ticket);
+            } else {
+                self.end(ticket);
+            }
         }
-        open
     }
 }
 
-impl Queue {
-    fn wake(&mut self) {
-        if let Some(waker) = self.waker.take() {
-            waker.wake();
+/// Closes all sockets when the hub runs no more.
+struct CloseAll<'a>(&'a Shared);
+
+impl Drop for CloseAll<'_> {
+    fn drop(&mut self) {
+        self.0.runs.store(false, Relaxed);
+        let mut state = lock(&self.0.state);
+        state.poller = None;
+        let here: Vec<_> = state.slots.iter().filter(|(_, slot)| slot.has_socket()).map(|(ticket, _)| ticket).collect();
+        for ticket in here {
+            state.remove(ticket);
         }
+        state.returned.clear();
     }
 }
 
 // === impl Stream ===
 
 impl Stream {
+    /// What names it.
+    pub fn ticket(&self) -> Ticket {
+        self.ticket
+    }
+
     /// The next bytes to send; none when the stream has ended.
     ///
     /// # Errors
     /// When it was cut: the connection is to be closed without an end of body.
-    pub fn poll_next(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
-        let slot = &self.slot;
-        let mut queue = lock(&slot.queue);
-        queue.stalled = 0;
-        if let Some(waiting) = queue.waiting.pop_front() {
-            queue.bytes = queue.bytes.saturating_sub(slot.kind.size(&waiting));
-            let bytes = match waiting {
-                Waiting::Opened => slot.kind.opened(),
-                Waiting::Event(event) => slot.kind.event(&event),
-                Waiting::KeepAlive => sse::KEEP_ALIVE,
-            };
-            return Poll::Ready(Some(Ok(bytes)));
-        }
-        match queue.end {
-            None => {
-                queue.waker = Some(cx.waker().clone());
-                Poll::Pending
-            }
-            Some(End::Complete) => {
-                queue.end = Some(End::Done);
-                Poll::Ready(slot.kind.completed().map(Ok))
-            }
-            Some(End::Cut) => Poll::Ready(Some(Err(Cut))),
-            Some(End::Done) => Poll::Ready(None),
+    pub fn poll_next(&mut self, cx: &mut Context<'_>) -> Poll<Option<Result<Bytes, Cut>>> {
+        match lock(&self.hub.state).poll(self.ticket, cx.waker()) {
+            Next::Bytes(bytes) => Poll::Ready(Some(Ok(bytes))),
+            Next::Nothing => Poll::Pending,
+            Next::End => Poll::Ready(None),
+            Next::Cut => Poll::Ready(Some(Err(Cut))),
         }
     }
 }
 
 impl Drop for Stream {
     fn drop(&mut self) {
-        let mut state = lock(&self.hub.state);
-        state.slots[self.index] = None;
-        state.free.push(self.index);
-        if let Kind::Session { session } = &self.slot.kind
-            && let Some(streams) = state.sessions.get_mut(session)
-        {
-            streams.retain(|index| *index != self.index);
-            if streams.is_empty() {
-                state.sessions.remove(session);
-                let was_newest = state.opened.remove(session).is_some() && state.newer.remove(session).is_none();
-                if let Some(released) = self.hub.released.get().filter(|_| was_newest) {
-                    // When it is full an older stream elsewhere stays quiet until the session opens another.
-                    let _ = released.try_send(*session);
-                }
-            }
-        }
+        lock(&self.hub.state).dropped(self.ticket);
+    }
+}
+
+impl Drop for Inside {
+    fn drop(&mut self) {
+        self.0.inside.fetch_sub(1, Relaxed);
     }
 }
 

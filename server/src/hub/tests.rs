@@ -3,6 +3,7 @@
 use std::future::poll_fn;
 
 use super::*;
+use crate::limits::STALLED_PERIODS;
 use crate::load::Load;
 use crate::mcp::subscriptions::Filter;
 
@@ -18,28 +19,34 @@ fn session(number: u64) -> SessionKey {
     SessionKey { incarnation: [0; 16], number }
 }
 
-fn hold(hub: &Hub, load: &Arc<Load>, kind: Kind) -> Pin<Box<Stream>> {
-    Box::pin(hub.hold(kind, 4096, load.stream(100).unwrap()))
+fn hold(hub: &Hub, load: &Arc<Load>, kind: Kind) -> Stream {
+    hub.hold(kind, 4096, load.stream(100).unwrap())
+}
+
+/// An event, and all that it takes to tell it.
+fn notify(hub: &Hub, event: &Event) {
+    hub.notify(event);
+    while lock(&hub.0.state).work() {}
 }
 
 /// What a stream says until it has nothing to say.
-async fn said(stream: &mut Pin<Box<Stream>>) -> String {
+async fn said(stream: &mut Stream) -> String {
     let mut text = String::new();
-    while let Poll::Ready(Some(bytes)) = poll_fn(|cx| Poll::Ready(stream.as_mut().poll_next(cx))).await {
+    while let Poll::Ready(Some(bytes)) = poll_fn(|cx| Poll::Ready(stream.poll_next(cx))).await {
         text.push_str(std::str::from_utf8(&bytes.unwrap()).unwrap());
     }
     text
 }
 
-async fn has_ended(stream: &mut Pin<Box<Stream>>) -> bool {
-    poll_fn(|cx| Poll::Ready(matches!(stream.as_mut().poll_next(cx), Poll::Ready(None)))).await
+async fn has_ended(stream: &mut Stream) -> bool {
+    poll_fn(|cx| Poll::Ready(matches!(stream.poll_next(cx), Poll::Ready(None)))).await
 }
 
 #[tokio::test]
 async fn the_acknowledgment_comes_first_and_names_the_subscription() {
     let (hub, load) = (Hub::default(), Arc::new(Load::default()));
     let mut stream = hold(&hub, &load, listen("\"a\"", tools()));
-    hub.notify(&Event::ToolsChanged);
+    notify(&hub, &Event::ToolsChanged);
     let said = said(&mut stream).await;
     let messages: Vec<serde_json::Value> =
         said.lines().filter_map(|line| line.strip_prefix("data: ")).map(|json| serde_json::from_str(json).unwrap()).collect();
@@ -55,22 +62,30 @@ async fn the_acknowledgment_comes_first_and_names_the_subscription() {
 async fn the_newest_stands_for_all_before_it() {
     let (hub, load) = (Hub::default(), Arc::new(Load::default()));
     let mut stream = hold(&hub, &load, listen("1", tools()));
-    for _ in 0..1000 {
+    for n in 0..1000 {
         hub.notify(&Event::ToolsChanged);
         hub.notify(&Event::PromptsChanged);
+        assert_eq!(lock(&hub.0.state).work.notifications.len(), 1, "one is on its way, of the one that is wanted");
+        if n % 2 == 0 {
+            lock(&hub.0.state).work();
+        }
     }
+    while lock(&hub.0.state).work() {}
     assert_eq!(said(&mut stream).await.matches("list_changed").count(), 1);
 }
 
 #[tokio::test]
-async fn a_reader_whose_backlog_is_full_is_cut() {
+async fn a_reader_whose_backlog_is_full_is_ended_with_the_result_and_nothing_more_is_kept_for_it() {
     let (hub, load) = (Hub::default(), Arc::new(Load::default()));
     let uris: Vec<String> = (0..100).map(|n| format!("test://{n}")).collect();
     let mut stream = hold(&hub, &load, listen("1", Filter { resource_subscriptions: uris.clone(), ..Filter::default() }));
     for uri in uris {
-        hub.notify(&Event::ResourceUpdated(uri.into()));
+        notify(&hub, &Event::ResourceUpdated(uri.into()));
+        assert!(hub.counts().queued_bytes <= 4096);
     }
-    assert!(poll_fn(|cx| Poll::Ready(matches!(stream.as_mut().poll_next(cx), Poll::Ready(Some(Err(Cut)))))).await);
+    assert_eq!(hub.counts().queued_bytes, 0);
+    let said = said(&mut stream).await;
+    assert!(said.contains("acknowledged") && said.contains("\"complete\"") && !said.contains("updated"), "{said}");
     drop(stream);
     assert_eq!((hub.counts().streams, load.streams()), (0, 0));
 }
@@ -81,12 +96,12 @@ async fn one_message_goes_to_one_stream_of_a_session() {
     let mut old = hold(&hub, &load, Kind::Session { session: session(1) });
     let mut new = hold(&hub, &load, Kind::Session { session: session(1) });
     let mut other = hold(&hub, &load, Kind::Session { session: session(2) });
-    hub.notify(&Event::ToolsChanged);
+    notify(&hub, &Event::ToolsChanged);
     assert!(!said(&mut old).await.contains("list_changed"));
     assert!(said(&mut new).await.contains("notifications/tools/list_changed"));
     assert!(said(&mut other).await.contains("list_changed"));
     drop(new);
-    hub.notify(&Event::ToolsChanged);
+    notify(&hub, &Event::ToolsChanged);
     assert!(said(&mut old).await.contains("list_changed"));
 }
 
@@ -95,12 +110,12 @@ async fn a_session_hears_of_the_resources_it_subscribed_to() {
     let (hub, load) = (Hub::default(), Arc::new(Load::default()));
     let mut stream = hold(&hub, &load, Kind::Session { session: session(1) });
     hub.subscribed(session(1), &["test://a".into()].into());
-    hub.notify(&Event::ResourceUpdated("test://b".into()));
-    hub.notify(&Event::ResourceUpdated("test://a".into()));
+    notify(&hub, &Event::ResourceUpdated("test://b".into()));
+    notify(&hub, &Event::ResourceUpdated("test://a".into()));
     let heard = said(&mut stream).await;
     assert!(heard.contains(r#""params":{"uri":"test://a"}"#) && !heard.contains("test://b"));
     hub.subscribed(session(1), &[].into());
-    hub.notify(&Event::ResourceUpdated("test://a".into()));
+    notify(&hub, &Event::ResourceUpdated("test://a".into()));
     assert_eq!(said(&mut stream).await, "");
 }
 
@@ -109,7 +124,7 @@ async fn a_drain_ends_streams_evenly_with_the_completion_result() {
     let (hub, load) = (Hub::default(), Arc::new(Load::default()));
     let mut streams: Vec<_> = (0..50).map(|n| hold(&hub, &load, listen(&n.to_string(), tools()))).collect();
     let ticking = hub.clone();
-    let task = tokio::spawn(async move { ticking.run(|| Duration::from_mins(10)).await });
+    let task = tokio::spawn(async move { ticking.run(|| Duration::from_mins(10), |_| {}).await });
     let start = Instant::now();
     hub.end_all(start + Duration::from_secs(10));
     let mut ended_at = Vec::new();
@@ -139,7 +154,7 @@ async fn a_drain_ends_streams_evenly_with_the_completion_result() {
 async fn a_stream_opened_while_draining_ends_in_the_window_and_a_cancel_keeps_the_rest() {
     let (hub, load) = (Hub::default(), Arc::new(Load::default()));
     let ticking = hub.clone();
-    let task = tokio::spawn(async move { ticking.run(|| Duration::from_mins(10)).await });
+    let task = tokio::spawn(async move { ticking.run(|| Duration::from_mins(10), |_| {}).await });
     hub.end_all(Instant::now() + Duration::from_secs(1));
     tokio::time::sleep(Duration::from_millis(500)).await;
     let mut late = hold(&hub, &load, listen("1", tools()));
@@ -158,7 +173,7 @@ async fn a_quiet_stream_hears_one_comment_in_each_period() {
     let mut stream = hold(&hub, &load, listen("1", tools()));
     said(&mut stream).await;
     let ticking = hub.clone();
-    let task = tokio::spawn(async move { ticking.run(|| Duration::from_secs(16)).await });
+    let task = tokio::spawn(async move { ticking.run(|| Duration::from_secs(16), |_| {}).await });
     let mut comments = 0;
     for _ in 0..160 {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -173,9 +188,9 @@ async fn a_reader_that_takes_nothing_for_some_periods_is_cut() {
     let (hub, load) = (Hub::default(), Arc::new(Load::default()));
     let mut stream = hold(&hub, &load, listen("1", tools()));
     let ticking = hub.clone();
-    let task = tokio::spawn(async move { ticking.run(|| Duration::from_secs(10)).await });
+    let task = tokio::spawn(async move { ticking.run(|| Duration::from_secs(10), |_| {}).await });
     tokio::time::sleep(Duration::from_secs(10 * (u64::from(STALLED_PERIODS) + 1))).await;
-    assert!(poll_fn(|cx| Poll::Ready(matches!(stream.as_mut().poll_next(cx), Poll::Ready(Some(Err(Cut)))))).await);
+    assert!(poll_fn(|cx| Poll::Ready(matches!(stream.poll_next(cx), Poll::Ready(Some(Err(Cut)))))).await);
     task.abort();
 }
 
@@ -185,7 +200,7 @@ async fn shedding_ends_the_largest_backlog_first_then_the_oldest() {
     let mut old = hold(&hub, &load, listen("1", Filter::default()));
     let mut young = hold(&hub, &load, listen("2", Filter::default()));
     let mut heavy = hold(&hub, &load, listen("3", tools()));
-    hub.notify(&Event::ToolsChanged);
+    notify(&hub, &Event::ToolsChanged);
     assert_eq!(hub.shed(1), 1);
     assert!(said(&mut heavy).await.contains("complete"));
     assert_eq!(hub.shed(1), 1);

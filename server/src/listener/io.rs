@@ -1,6 +1,7 @@
 //! A socket that gives up on a peer which begins a request and does not go on, notices one that has gone however much it sent
 //! before, and ends gently.
 //!
+//! - Its first bytes say which protocol it is.
 //! - The head's timer runs from the accept, or from the first byte after a pause, until the head is there. A connection that is
 //!   quiet between two requests has none: an idle client is never cut for being quiet.
 //! - While a request is answered, hyper reads no further once bytes wait behind it, and would not see the client go. So this
@@ -11,6 +12,7 @@
 
 use std::future::Future as _;
 use std::io;
+use std::os::fd::{AsRawFd, RawFd};
 use std::pin::Pin;
 use std::sync::Arc;
 use std::task::{Context, Poll, ready};
@@ -19,14 +21,27 @@ use std::time::Duration;
 use tokio::io::{AsyncRead, AsyncWrite, ReadBuf};
 use tokio::time::{Sleep, sleep};
 
-use crate::connection::{Doing, State};
+use crate::connection::{Doing, Input, State};
 
 /// What is read of a client that sends more while a request of it is answered: enough to see it go behind another request.
 const AHEAD: usize = 8 << 10;
 /// How long an answer may take whose client has ended its side. Half of the time in which a call stops when its client goes.
 const GONE_GRACE: Duration = Duration::from_millis(50);
 /// How long bytes of a refused request are taken after its answer, and how many.
-const LINGER: (Duration, usize) = (Duration::from_secs(1), 4 << 20);
+pub(super) const LINGER: (Duration, usize) = (Duration::from_secs(1), 4 << 20);
+/// What an HTTP/2 connection begins with (RFC 9113, 3.4).
+const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Bytes of the first read: most requests fit.
+const FIRST: usize = 4 << 10;
+
+/// What a connection speaks.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) enum Protocol {
+    /// HTTP/1.1 or HTTP/1.0, or nothing that is known.
+    Http1,
+    /// HTTP/2 with prior knowledge.
+    Http2,
+}
 
 /// A socket with a time for each head.
 #[derive(Debug)]
@@ -56,9 +71,49 @@ impl<S> Timed<S> {
     pub(super) fn new(socket: S, doing: Arc<Doing>, time: Duration) -> Self {
         Self { socket, doing, time, timer: None, ahead: Vec::new(), end: End::Open, linger: None }
     }
+
+    /// The same, with bytes that were read before.
+    pub(super) fn with_ahead(self, ahead: Vec<u8>) -> Self {
+        Self { ahead, ..self }
+    }
+
+    /// The socket. What was read ahead is lost.
+    pub(super) fn into_socket(self) -> S {
+        self.socket
+    }
 }
 
 impl<S: AsyncRead + Unpin> Timed<S> {
+    /// Waits for as many bytes as tell the protocols apart; hyper reads them again.
+    ///
+    /// # Errors
+    /// When they took too long, or the connection broke off.
+    pub(super) fn poll_protocol(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<Protocol>> {
+        loop {
+            let known = self.ahead.len().min(PREFACE.len());
+            if self.ahead[..known] != PREFACE[..known] || !matches!(self.end, End::Open) {
+                return Poll::Ready(Ok(Protocol::Http1));
+            }
+            if known == PREFACE.len() {
+                return Poll::Ready(Ok(Protocol::Http2));
+            }
+            let mut bytes = [0; FIRST];
+            let mut buffer = ReadBuf::new(&mut bytes);
+            match Pin::new(&mut self.socket).poll_read(cx, &mut buffer) {
+                Poll::Ready(read) => read?,
+                Poll::Pending => {
+                    let timer = self.timer.get_or_insert_with(|| Box::pin(sleep(self.time)));
+                    ready!(timer.as_mut().poll(cx));
+                    return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "nothing came")));
+                }
+            }
+            if buffer.filled().is_empty() {
+                self.end = End::Told;
+            }
+            self.ahead.extend_from_slice(buffer.filled());
+        }
+    }
+
     /// Bytes read ahead, else those of the socket. The end of a client whose request is being answered is kept back.
     fn poll_bytes(&mut self, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         if !self.ahead.is_empty() {
@@ -104,8 +159,10 @@ impl<S: AsyncRead + Unpin> Timed<S> {
                 Poll::Ready(read) => read?,
             }
             if buffer.filled().is_empty() {
+                self.doing.found(Input::End);
                 self.end = End::Seen(Box::pin(sleep(GONE_GRACE)));
             } else {
+                self.doing.found(Input::Bytes);
                 self.ahead.extend_from_slice(buffer.filled());
                 // hyper may be waiting for these.
                 cx.waker().wake_by_ref();
@@ -135,11 +192,22 @@ impl<S: AsyncRead + Unpin> Timed<S> {
     }
 }
 
+impl<S: AsRawFd> AsRawFd for Timed<S> {
+    fn as_raw_fd(&self) -> RawFd {
+        self.socket.as_raw_fd()
+    }
+}
+
 impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
     fn poll_read(self: Pin<&mut Self>, cx: &mut Context<'_>, buffer: &mut ReadBuf<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         let before = buffer.filled().len();
         let polled = this.poll_bytes(cx, buffer);
+        this.doing.found(match (&this.end, &polled) {
+            (End::Open, Poll::Pending) => Input::Nothing,
+            (End::Open, Poll::Ready(_)) => Input::Bytes,
+            (End::Seen(_) | End::Told, _) => Input::End,
+        });
         match this.doing.now() {
             State::Busy | State::Http2 => this.timer = None,
             State::Idle if polled.is_ready() && buffer.filled().len() > before => {
@@ -166,6 +234,7 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Timed<S> {
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
         let this = self.get_mut();
         ready!(Pin::new(&mut this.socket).poll_flush(cx))?;
+        this.doing.flushed();
         Poll::Ready(this.look_ahead(cx))
     }
 
@@ -300,6 +369,49 @@ mod tests {
         let start = Instant::now();
         assert_eq!(timed.read(&mut [0; 8]).await.unwrap(), 0);
         assert_eq!(start.elapsed(), Duration::ZERO, "between two requests there is nothing to wait for");
+    }
+
+    async fn protocol_of(chunks: &[&[u8]]) -> (io::Result<Protocol>, Vec<u8>) {
+        let (mut client, server) = duplex(1024);
+        let mut timed = Timed::new(server, Arc::default(), TIME);
+        let known = async { poll_fn(|cx| timed.poll_protocol(cx)).await };
+        let send = async {
+            for chunk in chunks {
+                client.write_all(chunk).await.unwrap();
+                tokio::task::yield_now().await;
+            }
+        };
+        let (protocol, ()) = tokio::join!(known, send);
+        client.shutdown().await.unwrap();
+        let mut read = Vec::new();
+        timed.read_to_end(&mut read).await.unwrap();
+        (protocol, read)
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn the_first_bytes_say_the_protocol_however_they_come_and_are_read_again() {
+        let preface: Vec<&[u8]> = PREFACE.chunks(1).collect();
+        for (chunks, protocol) in [
+            (&preface[..], Protocol::Http2),
+            (&[PREFACE, b"more"], Protocol::Http2),
+            (&[b"POST /mcp HTTP/1.1\r\n"], Protocol::Http1),
+            (&[b"P", b"R", b"I", b" * HTTP/1.1\r\n\r\n"], Protocol::Http1),
+            (&[b"\r\n"], Protocol::Http1),
+        ] {
+            let (found, read) = protocol_of(chunks).await;
+            assert_eq!((found.unwrap(), read), (protocol, chunks.concat()));
+        }
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_says_nothing_is_given_up_and_one_that_ends_speaks_no_http2() {
+        let (client, server) = duplex(64);
+        let mut timed = Timed::new(server, Arc::default(), TIME);
+        let start = Instant::now();
+        assert_eq!(poll_fn(|cx| timed.poll_protocol(cx)).await.unwrap_err().kind(), io::ErrorKind::TimedOut);
+        assert_eq!(start.elapsed(), TIME);
+        drop(client);
+        assert_eq!(poll_fn(|cx| timed.poll_protocol(cx)).await.unwrap(), Protocol::Http1);
     }
 
     #[tokio::test(start_paused = true)]

@@ -1,41 +1,30 @@
 //! Sockets → connections: accepts, counts, refuses politely, and lets go when the shard drains.
 
 mod io;
+mod serve;
 
-use std::future::pending;
 use std::io::{Error, ErrorKind};
 use std::net::SocketAddr;
-use std::os::fd::{AsRawFd as _, RawFd};
 use std::sync::Arc;
 use std::time::Duration;
 
-use hyper::service::service_fn;
-use hyper_util::rt::{TokioExecutor, TokioIo, TokioTimer};
-use hyper_util::server::conn::auto;
-use nix::errno::Errno;
-use nix::sys::socket::{MsgFlags, recv, setsockopt, sockopt};
+use nix::sys::socket::{setsockopt, sockopt};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::{OwnedSemaphorePermit, Semaphore};
-use tokio::time::{Instant, sleep, sleep_until, timeout};
+use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
-use tracing::{debug, warn};
+use tracing::warn;
 
-use self::io::Timed;
-use crate::connection::{Connection, Doing, State};
-use crate::drain::{Draining, Phase};
+use self::serve::BREATH;
 use crate::fault::Refused;
-use crate::http;
-use crate::limits::{HTTP2_STREAMS, REFUSAL_LANE, REFUSAL_TIME};
+use crate::hub::Returned;
+use crate::limits::REFUSAL_LANE;
 use crate::load::OpenConnection;
 use crate::shard::Shard;
 
 /// How long accepting rests after it failed for want of descriptors or memory.
 const BACK_OFF: Duration = Duration::from_millis(100);
-/// Between two looks at a connection that is about to be let go.
-const BREATH: Duration = Duration::from_millis(20);
-/// Between two looks at a connection of a draining shard that has not asked for anything yet.
-const LOOK_AGAIN: Duration = Duration::from_secs(1);
 /// A peer that acknowledges nothing, or opens no window, for this long is gone.
 const USER_TIMEOUT_MS: u32 = 60_000;
 /// Idle peers are probed after this long, seconds, and three times at a sixth of it: a laptop that was shut must not hold
@@ -43,10 +32,6 @@ const USER_TIMEOUT_MS: u32 = 60_000;
 const KEEP_ALIVE_SECONDS: u32 = 60;
 /// Bytes the kernel takes for a peer before it asks us to wait: a peer that never reads costs kilobytes, not megabytes.
 const NOTSENT_LOWAT: u32 = 16 << 10;
-/// Time between HTTP/2 pings, and for their answer.
-const HTTP2_PING: Duration = Duration::from_secs(30);
-/// hyper's smallest read buffer, and so the smallest bound on a head.
-const MIN_HEAD: usize = 8 << 10;
 
 /// What counts for as long as a connection is open.
 enum Admission {
@@ -56,9 +41,8 @@ enum Admission {
 
 /// Accepts until the process leaves and the last connection has gone. Until then a newcomer is answered, whatever the phase:
 /// what waits in the kernel's queue when a socket is closed is reset.
-pub async fn accept(listener: TcpListener, shard: Arc<Shard>) {
+pub async fn accept(listener: TcpListener, shard: Arc<Shard>, connections: TaskTracker) {
     let lane = Arc::new(Semaphore::new(REFUSAL_LANE));
-    let connections = TaskTracker::new();
     let mut spare = Spare::new();
     loop {
         let accepted = tokio::select! {
@@ -87,15 +71,24 @@ pub async fn accept(listener: TcpListener, shard: Arc<Shard>) {
                 Err(_) => return,
             },
         };
-        connections.spawn(serve(stream, Arc::clone(&shard), admission));
+        configure(&stream);
+        connections.spawn(serve::serve(stream, Arc::clone(&shard), admission));
     }
 }
 
-/// Resolves when the process leaves and no connection is left.
+/// Takes connections back from the hub, whose clients have sent something.
+pub fn take_back(shard: &Arc<Shard>, connections: &TaskTracker, returned: Returned) {
+    connections.spawn(serve::resume(returned.socket, Arc::clone(shard), returned.open));
+}
+
+/// Resolves when the process leaves and no connection is left, here or in the hub.
 async fn all_gone(shard: &Shard, connections: &TaskTracker) {
     shard.leave.cancelled().await;
     connections.close();
     connections.wait().await;
+    while shard.hub.sockets() > 0 || !connections.is_empty() {
+        sleep(BREATH).await;
+    }
 }
 
 /// Who came since the runtime last looked; none when the queue is empty.
@@ -109,102 +102,6 @@ fn last(listener: &TcpListener) -> Option<std::io::Result<(TcpStream, SocketAddr
     match accept() {
         Err(error) if error.kind() == ErrorKind::WouldBlock => None,
         accepted => Some(accepted),
-    }
-}
-
-/// Serves one connection to its end.
-async fn serve(stream: TcpStream, shard: Arc<Shard>, admission: Admission) {
-    configure(&stream);
-    let refused = match &admission {
-        Admission::Counted(_) => None,
-        Admission::Refused(why, _) => Some(*why),
-    };
-    let (head, read_time) = shard
-        .serving()
-        .map_or((MIN_HEAD, REFUSAL_TIME), |serving| (serving.limits.header.max(MIN_HEAD), serving.limits.read_time));
-    let connection = Arc::new(Connection::new(refused));
-    let (doing, socket) = (connection.doing(), stream.as_raw_fd());
-    let io = TokioIo::new(Timed::new(stream, Arc::clone(&doing), read_time));
-    let service = {
-        let shard = Arc::clone(&shard);
-        service_fn(move |request| http::handle(Arc::clone(&shard), Arc::clone(&connection), request))
-    };
-    let mut builder = auto::Builder::new(TokioExecutor::new());
-    // The head's time is kept by the socket's wrapper: hyper's own would cut idle connections too.
-    builder.http1().timer(TokioTimer::new()).header_read_timeout(None).max_buf_size(head).keep_alive(refused.is_none());
-    builder
-        .http2()
-        .timer(TokioTimer::new())
-        .keep_alive_interval(HTTP2_PING)
-        .keep_alive_timeout(HTTP2_PING)
-        .max_concurrent_streams(HTTP2_STREAMS)
-        .max_header_list_size(u32::try_from(head).unwrap_or(u32::MAX));
-    let serving = builder.serve_connection(io, service);
-    tokio::pin!(serving);
-    let ended = if refused.is_some() {
-        timeout(REFUSAL_TIME, serving).await.unwrap_or(Ok(()))
-    } else {
-        tokio::select! {
-            biased;
-            ended = serving.as_mut() => ended,
-            () = goodbye(&shard, &doing, socket) => {
-                serving.as_mut().graceful_shutdown();
-                serving.await
-            }
-        }
-    };
-    if let Err(error) = ended {
-        debug!(error = %error, "a connection broke off");
-    }
-    drop(admission);
-}
-
-/// Resolves when a connection may be let go without a loss.
-///
-/// HTTP/2 has a way to say goodbye, and is told so somewhere between the time endpoints have forgotten the shard and the end
-/// of the window, so that clients do not all come back at once. HTTP/1 has none but the header of a response: every response
-/// of a draining shard carries it, and who asks for nothing is let go when the process leaves.
-async fn goodbye(shard: &Shard, doing: &Doing, socket: RawFd) {
-    let mut phase = shard.drain.watch();
-    loop {
-        let at = match *phase.borrow_and_update() {
-            Phase::Draining(draining) if doing.now() == State::Http2 => Some(draining.since + spread(shard, &draining)),
-            // Looked at again: its protocol is not known before its first request.
-            Phase::Draining(_) if doing.now() == State::Head => Some(Instant::now() + LOOK_AGAIN),
-            Phase::Draining(_) | Phase::Serving => None,
-        };
-        let time = async {
-            match at {
-                Some(at) => sleep_until(at).await,
-                None => pending().await,
-            }
-        };
-        tokio::select! {
-            () = shard.leave.cancelled() => break,
-            () = time => if doing.now() == State::Http2 { return },
-            changed = phase.changed() => if changed.is_err() { break },
-        }
-    }
-    shard.leave.cancelled().await;
-    while !may_go(doing.now(), socket) {
-        sleep(BREATH).await;
-    }
-}
-
-/// Where in the window an HTTP/2 connection is told to go.
-fn spread(shard: &Shard, draining: &Draining) -> Duration {
-    let lag = shard.drain.lag();
-    let room = draining.streams_end.duration_since(draining.since).saturating_sub(lag).as_millis();
-    lag + Duration::from_millis(shard.jitter.between(0..u64::try_from(room).unwrap_or(u64::MAX)))
-}
-
-/// Whether hyper may be told to end a connection: it closes a quiet one at once, over a request that it has not read yet.
-fn may_go(doing: State, socket: RawFd) -> bool {
-    match doing {
-        State::Busy | State::Http2 => true,
-        // A request is on its way, and its response will be the last.
-        State::Head => false,
-        State::Idle => recv(socket, &mut [0], MsgFlags::MSG_PEEK | MsgFlags::MSG_DONTWAIT) == Err(Errno::EAGAIN),
     }
 }
 
@@ -259,6 +156,9 @@ impl Spare {
 }
 
 #[cfg(test)]
+mod handover_tests;
+
+#[cfg(test)]
 mod tests {
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
@@ -278,13 +178,13 @@ mod tests {
             waiting.push(client);
         }
         shard.leave.cancel();
-        let accepting = tokio::spawn(accept(listener, shard));
+        let accepting = tokio::spawn(accept(listener, shard, TaskTracker::new()));
         for mut client in waiting {
             let mut said = String::new();
             client.read_to_string(&mut said).await.unwrap();
             assert!(said.starts_with("HTTP/1.1 503") && said.contains("retry-after"), "{said}");
         }
-        timeout(REFUSAL_TIME, accepting).await.unwrap().unwrap();
+        timeout(crate::limits::REFUSAL_TIME, accepting).await.unwrap().unwrap();
         assert!(TcpStream::connect(address).await.is_err(), "the listener is closed");
     }
 
@@ -295,19 +195,5 @@ mod tests {
         let client = std::net::TcpStream::connect(listener.local_addr().unwrap()).unwrap();
         let (_, from) = last(&listener).unwrap().unwrap();
         assert_eq!(from, client.local_addr().unwrap());
-    }
-
-    #[tokio::test]
-    async fn a_quiet_connection_may_go_and_one_with_an_unread_request_may_not() {
-        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
-        let mut client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
-        let (server, _) = listener.accept().await.unwrap();
-        let socket = server.as_raw_fd();
-        assert!(may_go(State::Idle, socket));
-        assert!(!may_go(State::Head, socket), "its first request may be on its way");
-        client.write_all(REQUEST).await.unwrap();
-        server.readable().await.unwrap();
-        assert!(!may_go(State::Idle, socket));
-        assert!(may_go(State::Busy, socket), "it says so in its response");
     }
 }

@@ -240,13 +240,21 @@ async fn behind_stream() {
     let mut wire = Wire::connect(server.addresses.data).await;
     let listen = Ask::modern("subscriptions/listen", json!({"notifications": {}}));
     let discover = Ask::modern("server/discover", json!({})).bytes();
-    wire.send(&[listen.bytes(), discover].concat()).await;
+    wire.send(&[listen.bytes(), discover.clone()].concat()).await;
     compare(&expected, &wire.response(false).await);
-    wire.until("acknowledged").await;
-    server.ends.send(mcp_server::Ending::Drain).await.unwrap();
     let rest = wire.rest().await;
-    assert!(rest.contains("\"resultType\":\"complete\""), "the stream ends with its result: {rest}");
+    assert!(rest.contains("acknowledged") && rest.contains("\"resultType\":\"complete\""), "it ends with its result: {rest}");
     assert!(!rest.contains("HTTP/1.1"), "and nothing was answered behind it: {rest}");
+    // The same once the stream is held without hyper.
+    let mut wire = Wire::connect(server.addresses.data).await;
+    assert_eq!(wire.ask(&listen.bytes()).await.status, 200);
+    wire.until("acknowledged").await;
+    server.until("parked", |shard| shard.hub.counts().parked_streams == 1).await;
+    wire.send(&discover).await;
+    let rest = wire.rest().await;
+    assert!(rest.contains("\"resultType\":\"complete\"") && rest.ends_with("0\r\n\r\n"), "the result, and the end: {rest}");
+    assert!(!rest.contains("HTTP/1.1"), "nothing was answered: {rest}");
+    nothing_is_left(&server).await;
 }
 
 #[tokio::test]

@@ -1,0 +1,71 @@
+//! Legacy sessions with streams or subscriptions here: which of their streams is sent to, and what they want to hear.
+
+use std::collections::HashMap;
+use std::sync::Arc;
+
+use super::encode::Wants;
+use super::index::Index;
+use super::slab::Ticket;
+use crate::session::{Incarnation, SessionKey};
+
+/// By session.
+#[derive(Debug, Default)]
+pub(super) struct Sessions(HashMap<SessionKey, Session>);
+
+#[derive(Debug)]
+pub(super) struct Session {
+    /// Newest last: only the newest is sent to (2025-11-25 `basic/transports` §Multiple Connections).
+    pub(super) streams: Vec<Ticket>,
+    pub(super) wants: Wants,
+    /// When the newest stream here began, microseconds since the epoch.
+    pub(super) opened: Option<u64>,
+    /// There is a newer stream on this process, which is sent to in its place.
+    pub(super) newer: Option<Incarnation>,
+}
+
+impl Default for Session {
+    fn default() -> Self {
+        let wants = Wants { tools: true, prompts: true, resources: true, ..Wants::default() };
+        Self { streams: Vec::new(), wants, opened: None, newer: None }
+    }
+}
+
+impl Session {
+    /// The place that is sent to.
+    fn voice(&self) -> Option<u32> {
+        self.streams.last().filter(|_| self.newer.is_none()).map(|ticket| ticket.place())
+    }
+}
+
+impl Sessions {
+    /// Changes a session, and who is sent to with it. One of which nothing is left is forgotten.
+    pub(super) fn change<R>(&mut self, index: &mut Index, key: SessionKey, change: impl FnOnce(&mut Session) -> R) -> R {
+        let session = self.0.entry(key).or_default();
+        if let Some(place) = session.voice() {
+            index.remove(place, &session.wants);
+        }
+        let changed = change(session);
+        if let Some(place) = session.voice() {
+            index.insert(place, &session.wants);
+        }
+        if session.streams.is_empty() && session.wants.uris.is_empty() {
+            self.0.remove(&key);
+        }
+        changed
+    }
+
+    /// A session of which something is kept.
+    pub(super) fn get(&self, key: SessionKey) -> Option<&Session> {
+        self.0.get(&key)
+    }
+
+    /// All of them.
+    pub(super) fn iter(&self) -> impl Iterator<Item = (SessionKey, &Session)> {
+        self.0.iter().map(|(key, session)| (*key, session))
+    }
+}
+
+/// Names, each kept once where the index has it.
+pub(super) fn shared<'a>(index: &Index, names: impl IntoIterator<Item = &'a str>) -> Box<[Arc<str>]> {
+    names.into_iter().map(|name| index.shared(name).unwrap_or_else(|| name.into())).collect()
+}

@@ -1,0 +1,111 @@
+//! What a connection that waits keeps on the heap, by an allocator that counts. A binary of its own: nothing else allocates here.
+//!
+//! Clients are bare sockets without a heap, so everything counted is the server's.
+#![allow(clippy::unwrap_used, clippy::panic)]
+
+mod harness;
+
+use std::alloc::{GlobalAlloc, Layout, System};
+use std::io::{Read as _, Write as _};
+use std::net::{SocketAddr, TcpStream};
+use std::sync::atomic::{AtomicIsize, Ordering::Relaxed};
+
+use harness::{Running, config, meta, post};
+use nix::sys::resource::{Resource, getrlimit, setrlimit};
+use serde_json::json;
+
+/// Connections of a kind.
+const EACH: usize = 2_000;
+/// Bytes a held modern stream may keep, with list flags, one URI of 60 bytes and an id of 36.
+const STREAM: isize = 512;
+/// Bytes an idle connection may keep.
+const IDLE: isize = 1_024;
+
+struct Counting;
+
+static LIVE: AtomicIsize = AtomicIsize::new(0);
+
+#[global_allocator]
+static ALLOCATOR: Counting = Counting;
+
+#[allow(unsafe_code, reason = "the trait is unsafe; each call is handed on as it came")]
+unsafe impl GlobalAlloc for Counting {
+    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
+        LIVE.fetch_add(layout.size().cast_signed(), Relaxed);
+        // SAFETY: as it came.
+        unsafe { System.alloc(layout) }
+    }
+
+    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
+        LIVE.fetch_sub(layout.size().cast_signed(), Relaxed);
+        // SAFETY: as it came.
+        unsafe { System.dealloc(at, layout) }
+    }
+}
+
+fn request(method: &str, id: &str, params: serde_json::Value) -> String {
+    let mut params = params;
+    params["_meta"] = meta();
+    let body = json!({"jsonrpc": "2.0", "id": id, "method": method, "params": params}).to_string();
+    post(&[("mcp-protocol-version", harness::MODERN), ("mcp-method", method)], &body)
+}
+
+/// A connection that has served a POST.
+fn served(address: SocketAddr) -> TcpStream {
+    let mut socket = TcpStream::connect(address).unwrap();
+    socket.write_all(request("tools/list", "1", json!({})).as_bytes()).unwrap();
+    heard(&mut socket, "\"resultType\"");
+    socket
+}
+
+fn heard(socket: &mut TcpStream, text: &str) {
+    let (mut bytes, mut read) = ([0; 8192], 0);
+    while !String::from_utf8_lossy(&bytes[..read]).contains(text) {
+        let more = socket.read(&mut bytes[read..]).unwrap();
+        assert!(more > 0, "ended without {text}");
+        read += more;
+    }
+}
+
+fn stream(address: SocketAddr, n: usize) -> TcpStream {
+    let mut socket = served(address);
+    let filter = json!({"toolsListChanged": true, "promptsListChanged": true, "resourcesListChanged": true,
+                        "resourceSubscriptions": [format!("test://{n:0>53}")]});
+    let listen = request("subscriptions/listen", &format!("{n:0>36}"), json!({"notifications": filter}));
+    socket.write_all(listen.as_bytes()).unwrap();
+    heard(&mut socket, "acknowledged");
+    socket
+}
+
+/// Heap of the server for each of some connections.
+fn for_each(runtime: &tokio::runtime::Runtime, server: &Running, open: impl Fn(usize) -> TcpStream, parked: usize) -> isize {
+    let mut sockets = Vec::with_capacity(EACH);
+    let before = LIVE.load(Relaxed);
+    sockets.extend((0..EACH).map(open));
+    let waits = |shard: &mcp_server::shard::Shard| shard.hub.sockets() == parked && shard.hub.inside_hyper() == 0;
+    runtime.block_on(server.until("parked", waits));
+    let grown = LIVE.load(Relaxed) - before;
+    std::mem::forget(sockets);
+    grown / EACH.cast_signed()
+}
+
+#[test]
+fn a_stream_and_an_idle_connection_keep_next_to_nothing() {
+    let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
+    setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
+    assert!(hard > EACH as u64 * 5, "{hard} files are too few for this test");
+    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
+    let mut config = config();
+    (config.limits.max_connections, config.limits.max_streams) = (10_000, 10_000);
+    let server = runtime.block_on(Running::start(&config));
+    let address = server.addresses.data;
+    // What is made once, for the first.
+    let _first = (stream(address, EACH + 1), served(address));
+    runtime.block_on(server.until("parked", |shard| shard.hub.sockets() == 2));
+    let streams = for_each(&runtime, &server, |n| stream(address, n), 2 + EACH);
+    let idle = for_each(&runtime, &server, |_| served(address), 2 + 2 * EACH);
+    println!("live bytes: {streams} for each held stream, {idle} for each idle connection");
+    assert!((0..=STREAM).contains(&streams), "{streams} bytes for each stream");
+    assert!((0..=IDLE).contains(&idle), "{idle} bytes for each idle connection");
+    assert_eq!(server.shard.load.streams(), 1 + EACH as u64);
+}
