@@ -332,6 +332,11 @@ async fn prompts_and_resources_ask_too_and_nothing_else_does() {
     let answers = json!({"roots": {"roots": [{"uri": "file:///a"}]}});
     let read = modern_round(&mut client, "resources/read", json!({"uri": "test://roots", "inputResponses": answers})).await;
     assert_eq!(read["result"]["contents"][0]["text"], "file:///a");
+    assert_eq!(
+        (&read["result"]["ttlMs"], &read["result"]["cacheScope"]),
+        (&json!(0), &json!("private")),
+        "it depends on answers"
+    );
     let listed = modern_round(&mut client, "tools/list", json!({"requestState": "made up", "inputResponses": 7})).await;
     assert_eq!(listed["result"]["resultType"], "complete", "it is not read where it means nothing");
 }

@@ -133,7 +133,7 @@ async fn answer_request(
             let cacheable = outcome.is_cacheable();
             let kind = if matches!(outcome, Outcome::TaskCreated(_)) { "task" } else { "complete" };
             let result = wire::result(outcome, Era::Modern).map_err(|fault| refusal(&fault))?;
-            let result = of_type(kind, &result, cacheable.then(|| caching(shard, serving)), &serving.server_info);
+            let result = of_type(kind, &result, cacheable.then(|| caching(shard, serving, params)), &serving.server_info);
             Ok(Reply::json(200, jsonrpc::success(request.id, &result)))
         }
         Err(Fault::OverCapacity(why)) => Ok(shard.refuse(why)),
@@ -237,8 +237,12 @@ fn differs(name: &str, sent: &str, body: &str) -> Refusal {
     mismatch(format!("Header mismatch: {name} is {sent:?}, the body says {body:?}"))
 }
 
-/// What a cache may do with a result: never give one caller's to another, where callers are told apart.
-fn caching(shard: &Shard, serving: &Serving) -> Caching {
+/// What a cache may do with a result: never give one caller's to another, where callers are told apart; nothing at all with
+/// what depends on answers that no cache sees (`server/utilities/caching` §Cache Key).
+fn caching(shard: &Shard, serving: &Serving, params: &Params<'_>) -> Caching {
+    if params.get("inputResponses").or_else(|| params.get("requestState")).is_some() {
+        return Caching { ttl_ms: 0, scope: CacheScope::Private };
+    }
     let (ttl_ms, said) = (serving.snapshot.ttl_ms(), serving.snapshot.cache_scope());
     Caching { ttl_ms, scope: if shard.authenticator.tells_apart() { CacheScope::Private } else { said } }
 }
