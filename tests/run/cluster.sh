@@ -12,6 +12,9 @@ export LOCAL_CLUSTER=$target/debug/local-cluster
 system_namespace=mcp-system
 
 say() { printf '\033[1m==> %s\033[0m\n' "$*"; }
+# Dev builds of binaries and examples. Of the whole workspace, because Cargo compiles a dependency once for each set of features:
+# with `-p` each selection has a set of its own, and compiles again what `make check` has.
+compile() { cargo build --locked --workspace "$@"; }
 die() { printf 'error: %s\n' "$*" >&2; exit 1; }
 
 case $cluster in
