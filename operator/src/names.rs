@@ -59,6 +59,16 @@ pub const ANNOTATION_ROTATE_KEYS: &str = "mcpcluster.dev/rotate-keys";
 pub const ANNOTATION_ROTATION: &str = "mcpcluster.dev/rotation";
 /// Annotation on shards: leaves them out of the way of cluster-autoscaler, to which our owner kind is unknown.
 pub const ANNOTATION_SAFE_TO_EVICT: &str = "cluster-autoscaler.kubernetes.io/safe-to-evict";
+/// Annotations on shards that keep the control port out of a service mesh, in both directions: what goes there is authenticated
+/// by us, and a sidecar with strict mTLS would let nobody in who is outside of the mesh. Istio's and Linkerd's.
+pub const ANNOTATIONS_PAST_A_MESH: [&str; 4] = [
+    "traffic.sidecar.istio.io/excludeInboundPorts",
+    "traffic.sidecar.istio.io/excludeOutboundPorts",
+    "config.linkerd.io/skip-inbound-ports",
+    "config.linkerd.io/skip-outbound-ports",
+];
+/// Annotations that the injector of a mesh leaves on a pod, and the name of the mesh.
+pub const MARKS_OF_A_MESH: [(&str, &str); 2] = [("sidecar.istio.io/status", "Istio"), ("linkerd.io/proxy-version", "Linkerd")];
 
 /// Name of the server container.
 pub const CONTAINER: &str = "server";

@@ -286,13 +286,21 @@ fn autoscaling_active(view: &View<'_>) -> Verdict {
         Mode::MetricsUnavailable => decide(
             Truth::False,
             "MetricsUnavailable",
-            "No shard answers on the control port (9091): the size stays. A mesh with strict mTLS, or a NetworkPolicy, may close it.".into(),
+            format!("No shard answers on the control port (9091): the size stays. {}", who_may_close_it(view)),
         ),
         Mode::ManualReplicas => {
             let size = spec.replicas.map_or("`replicas` is not set: 1 shard.".into(), |size| format!("`replicas` is {size}."));
             decide(Truth::False, "ManualReplicas", size)
         }
         Mode::Paused => decide(Truth::False, "Paused", "`paused` is true.".into()),
+    }
+}
+
+/// What may keep the operator from the control port: by name the mesh whose sidecar the shards have.
+fn who_may_close_it(view: &View<'_>) -> String {
+    match view.active().find_map(|shard| shard.mesh) {
+        Some(mesh) => format!("{mesh} is injected into the shards: with strict mTLS it closes a port that is not excluded."),
+        None => "A mesh with strict mTLS, or a NetworkPolicy, may close it.".into(),
     }
 }
 

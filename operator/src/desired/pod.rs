@@ -117,6 +117,9 @@ pub fn shard_pod(cluster: &McpCluster, rendered: &Rendered, index: u32) -> Pod {
     meta.labels = Some(labels);
     let mut annotations = theirs.annotations;
     annotations.entry(names::ANNOTATION_SAFE_TO_EVICT.to_owned()).or_insert_with(|| "true".to_owned());
+    for past_a_mesh in names::ANNOTATIONS_PAST_A_MESH {
+        annotations.entry(past_a_mesh.to_owned()).or_insert_with(|| shard::CONTROL_PORT.to_string());
+    }
     annotations.extend(
         [
             // A template is strings, numbers and lists; they always serialise.
@@ -425,6 +428,18 @@ mod tests {
         live.spec.paused = true;
         live.spec.autoscaling = None;
         assert_eq!(hash(&live, IMAGE), before);
+    }
+
+    #[test]
+    fn the_control_port_is_kept_out_of_a_mesh_unless_the_user_says_what_is() {
+        let mut cluster = samples::quickstart();
+        let theirs = names::ANNOTATIONS_PAST_A_MESH[0];
+        let template_of = cluster.spec.pod_template.get_or_insert_default();
+        template_of.metadata.annotations.insert(theirs.into(), "9091,9090".into());
+        let annotations = shard_pod(&cluster, &template(&cluster, IMAGE), 0).metadata.annotations.unwrap();
+        for annotation in names::ANNOTATIONS_PAST_A_MESH {
+            assert_eq!(annotations[annotation], if annotation == theirs { "9091,9090" } else { "9091" }, "{annotation}");
+        }
     }
 
     #[test]

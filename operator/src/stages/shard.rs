@@ -71,6 +71,8 @@ pub struct ObservedShard {
     pub address: Option<String>,
     /// Memory limit of the server container, from the pod's spec.
     pub memory_limit: Option<Bytes>,
+    /// The service mesh whose injector was at the pod.
+    pub mesh: Option<&'static str>,
     /// The last load report.
     pub report: Option<Received>,
 }
@@ -302,6 +304,7 @@ impl ObservedShard {
             address: status.and_then(|s| s.pod_ip.clone()),
             memory_limit: limit.and_then(|quantity| Bytes::try_from(quantity).ok()),
             node_leaves: None,
+            mesh: names::MARKS_OF_A_MESH.iter().find(|(mark, _)| annotation(mark).is_some()).map(|(_, mesh)| *mesh),
             report: None,
         })
     }

@@ -62,6 +62,15 @@ fn a_running_pod_is_read_whole() {
 }
 
 #[test]
+fn a_pod_that_the_injector_of_a_mesh_was_at_is_known_by_its_mark() {
+    let mut injected = pod(&json!({"phase": "Running"}));
+    assert_eq!(ObservedShard::from_pod("tools", &injected).unwrap().mesh, None);
+    let annotations = injected.metadata.annotations.get_or_insert_default();
+    annotations.insert("linkerd.io/proxy-version".into(), "edge-26.1.1".into());
+    assert_eq!(ObservedShard::from_pod("tools", &injected).unwrap().mesh, Some("Linkerd"));
+}
+
+#[test]
 fn the_words_of_kubelet_and_scheduler_are_kept() {
     let status = json!({
         "phase": "Pending",

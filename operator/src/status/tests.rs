@@ -510,6 +510,19 @@ fn every_mode_has_its_reason() {
 }
 
 #[test]
+fn shards_that_do_not_answer_name_the_mesh_they_are_in() {
+    let told = |mesh| {
+        let cluster = Cluster::autoscaled(1, 9).with_ready(2).each(|shard| shard.mesh = mesh);
+        Pass::of(cluster).mode(Mode::MetricsUnavailable).condition("AutoscalingActive")
+    };
+    assert!(
+        told(Some("Istio"))
+            .ends_with("Istio is injected into the shards: with strict mTLS it closes a port that is not excluded.")
+    );
+    assert!(told(None).ends_with("A mesh with strict mTLS, or a NetworkPolicy, may close it."), "{}", told(None));
+}
+
+#[test]
 fn every_gate_has_its_reason() {
     for (gate, reason) in [
         (Gate::AtMaximum, "AtMaximum"),
