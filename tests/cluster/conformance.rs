@@ -31,7 +31,7 @@ fn fixture(origin: &str) -> Outcome<Value> {
     spec["image"] = json!(image);
     // The fixture is a debug build.
     spec["resources"] = json!({"requests": {"cpu": "10m"}, "limits": {"memory": "128Mi"}});
-    spec["drain"] = json!({"window": "2s", "timeout": "20s"});
+    spec["drain"] = json!({"window": "2s", "timeout": "60s"});
     spec["transport"]["allowedOrigins"] = json!([origin]);
     Ok(manifest)
 }

@@ -15,6 +15,7 @@ mod broken;
 mod calls;
 mod catalog;
 mod conditions;
+mod conformance;
 mod crash;
 mod disruption;
 mod foreign;
@@ -98,6 +99,7 @@ macro_rules! tests {
 fn tests() -> Vec<Test> {
     tests! {
         Shared AnyCluster: scaling::streams_over_target_scale_out_and_their_end_scales_in_through_a_drain;
+        Shared AnyCluster: conformance::the_official_suite_passes_through_the_service;
         Shared AnyCluster: rollout::a_restart_replaces_one_at_a_time_and_stops_while_paused;
         Shared AnyCluster: scaling::memory_over_target_scales_out;
         Shared AnyCluster: rollout::a_template_that_does_not_start_freezes_and_costs_nothing;
@@ -247,7 +249,7 @@ impl Group {
     /// No test takes longer; one that would is stopped and explained like any other failure.
     fn ends_within(self) -> Duration {
         match self {
-            Self::Shared | Self::Last => Duration::from_mins(5),
+            Self::Shared | Self::Last => Duration::from_mins(6),
             // One of them rests, for as long as it is asked to.
             Self::Own => Duration::from_mins(10) + rest::longer(),
             Self::Alone => Duration::from_mins(15),
