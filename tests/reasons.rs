@@ -51,7 +51,7 @@ const REASONS: &[(&str, &str, &str, By)] = &[
     ("Ready", "False", "OOMKilled", SHARDS),
     ("Ready", "False", "Unschedulable", NO_NODE),
     ("Ready", "False", "QuotaExceeded", FORBIDDEN),
-    ("Ready", "False", "AtCapacity", Core(STATUS, "full_shards_are_at_capacity_and_an_unheard_one_is_not", "follows Available")),
+    ("Ready", "False", "AtCapacity", FULL),
     ("Ready", "False", "ScaledToZero", FORBIDDEN),
     ("Ready", "False", "RolloutFrozen", FROZEN),
     (
@@ -63,7 +63,7 @@ const REASONS: &[(&str, &str, &str, By)] = &[
     ("Ready", "False", "ApplyFailed", FORBIDDEN),
     ("Ready", "False", "NameConflict", NAMES),
     ("Ready", "False", "CatalogInvalid", CATALOG),
-    ("Ready", "False", "RollingOut", Core(STATUS, "a_rollout_is_told_and_so_is_what_freezes_it", "follows Progressing")),
+    ("Ready", "False", "RollingOut", ROLLED),
     ("Ready", "Unknown", "Reconciling", SHARDS),
     ("Available", "True", "ShardsReady", GOOD),
     ("Available", "False", "NoShardReady", CATALOG),

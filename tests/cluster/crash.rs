@@ -320,7 +320,7 @@ impl Untouched {
         cluster.until_settled(shards, STARTS_WITHIN).await?;
         let before = cluster.ready_pods().await?.iter().map(uid).collect();
         let streams = Streams::on_each_shard(&cluster, HELD).await?;
-        let traffic = Traffic::start(&cluster, Rate::per_second(100)).await?;
+        let traffic = Traffic::start(&cluster, Rate::per_second(200)).await?;
         Ok(Self { cluster, before, streams, traffic })
     }
 

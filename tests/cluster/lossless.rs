@@ -6,11 +6,12 @@ use std::time::Duration;
 use k8s_openapi::api::core::v1::{Node, Pod};
 use kube::ResourceExt as _;
 use kube::api::{Api, EvictParams};
-use mcp_tests::cluster::{STARTS_WITHIN, STATE_LABEL, is_ready};
+use mcp_tests::cluster::{STARTS_WITHIN, STATE_LABEL};
 use mcp_tests::endpoints::Endpoints;
+use mcp_tests::farewell::Farewell;
 use mcp_tests::traffic::Streams;
 use mcp_tests::wait::eventually;
-use mcp_tests::{Cluster, Failure, Namespace, Outcome, Rate, Traffic, claim, claim_eq};
+use mcp_tests::{Cluster, Failure, Namespace, Outcome, Rate, Traffic, claim, claim_eq, reach};
 use serde_json::{Value, json};
 
 use crate::manifest::small;
@@ -102,23 +103,26 @@ async fn pod(cluster: &Cluster, name: &str) -> Outcome<Pod> {
     found.ok_or_else(|| Failure::new(format!("there is no pod {name}")))
 }
 
+/// The first shard that drains.
+async fn draining(cluster: &Cluster) -> Outcome<Pod> {
+    eventually("a draining shard", Duration::from_secs(30), || async {
+        let drains = |pod: &Pod| pod.labels().get(STATE_LABEL).is_some_and(|state| state == "draining");
+        cluster.pods().await?.into_iter().find(drains).ok_or_else(|| Failure::new("none"))
+    })
+    .await
+}
+
 pub(crate) async fn nothing_is_lost_by_scale_in_deletion_eviction_and_rollout(namespace: Namespace) -> Outcome {
     let mut scene = Scene::set(&namespace, "whole", 3, &json!({})).await?;
     let cluster = scene.cluster.clone();
 
     scene.traffic.mark("scale-in to two");
     cluster.patch(&json!({"spec": {"replicas": 2}})).await?;
-    let victim = eventually("a draining shard", Duration::from_secs(30), || async {
-        let draining = |pod: &Pod| pod.labels().get(STATE_LABEL).is_some_and(|state| state == "draining");
-        cluster.pods().await?.into_iter().find(draining).ok_or_else(|| Failure::new("none"))
-    })
-    .await?;
-    // Ready for as long as it is there: readiness sheds nothing, and a ReplicaSet's habits do not matter to us.
+    let victim = draining(&cluster).await?;
+    let farewell = Farewell::of(&cluster, &victim).await?;
     let name = victim.name_any();
     scene.streams.until_ended_on(&name, DRAINS_WITHIN).await?;
-    if let Ok(now) = pod(&cluster, &name).await {
-        claim!(is_ready(&now), "{name} drains and is not Ready");
-    }
+    println!("    {}", farewell.was_polite(DRAINS_WITHIN).await?);
     scene.until_gone(&[uid(&victim)].into(), 2).await?;
     scene.judge_streams(&[&name]).await?;
 
@@ -129,12 +133,14 @@ pub(crate) async fn nothing_is_lost_by_scale_in_deletion_eviction_and_rollout(na
     let gone: BTreeSet<_> = [uid(&pod(&cluster, deleted).await?), uid(&pod(&cluster, evicted).await?)].into();
     scene.traffic.mark(format!("kubectl delete pod {deleted}"));
     namespace.kubectl(&["delete", "pod", deleted, "--wait=false"]).await?;
+    let farewell = Farewell::of(&cluster, &pod(&cluster, deleted).await?).await?;
     // The budget lets the next one go when the replacement is Ready.
     eventually("leave to evict", STARTS_WITHIN, || async { Ok(pods.evict(evicted, &EvictParams::default()).await.map(drop)?) })
         .await?;
     scene.traffic.mark(format!("eviction of {evicted}"));
     scene.streams.none_ended_but_on(&[deleted, evicted])?;
     scene.until_gone(&gone, 2).await?;
+    println!("    {}", farewell.was_polite(DRAINS_WITHIN).await?);
     scene.judge_streams(&[deleted, evicted]).await?;
 
     scene.traffic.mark("rollout");
@@ -149,6 +155,31 @@ pub(crate) async fn nothing_is_lost_by_scale_in_deletion_eviction_and_rollout(na
     scene.until_gone(&gone, 2).await?;
     scene.judge_streams(&before).await?;
     scene.end().await
+}
+
+/// The other way round: what the tests here count would show it, if the client Service did not select on placement. The members
+/// Service does not, and is else the same.
+pub(crate) async fn without_placement_a_drain_refuses_calls_and_the_count_shows_it(namespace: Namespace) -> Outcome {
+    namespace.apply(&small("bare", &spec(2)).to_string()).await?;
+    let cluster = namespace.cluster("bare");
+    cluster.until_settled(2, STARTS_WITHIN).await?;
+    let _held = Streams::on_each_shard(&cluster, HELD).await?;
+    let members = reach::service(&namespace, "bare-members", "http://localhost/mcp").await?;
+    let placed = Traffic::start(&cluster, Rate::per_second(50)).await?;
+    let unplaced = Traffic::through(members, Rate::per_second(50)).await?;
+    cluster.patch(&json!({"spec": {"replicas": 1}})).await?;
+    let victim = draining(&cluster).await?;
+    eventually("the end of the victim", DRAINS_WITHIN, || async {
+        claim!(cluster.pods().await?.iter().all(|pod| uid(pod) != uid(&victim)), "{} is there", victim.name_any());
+        Ok(())
+    })
+    .await?;
+    let (placed, unplaced) = (placed.stop().await?, unplaced.stop().await?);
+    println!("{unplaced}");
+    placed.everything_answered()?;
+    claim!(unplaced.refused() > 0, "through the members Service nothing was refused:\n{unplaced}");
+    claim!(unplaced.everything_answered().is_err(), "refusals do not count:\n{unplaced}");
+    Ok(())
 }
 
 /// A node that no new pod may go to, given back when dropped at the latest.

@@ -155,6 +155,7 @@ fn tests() -> Vec<Test> {
         Last LocalCluster: roles::every_right_was_used_and_no_request_was_denied;
         Own AnyCluster: keys::keys_rotate_once_and_no_session_is_refused_before_its_end;
         Own LocalCluster: lossless::nothing_is_lost_by_scale_in_deletion_eviction_and_rollout;
+        Own LocalCluster: lossless::without_placement_a_drain_refuses_calls_and_the_count_shows_it;
         Own LocalCluster: placement::a_full_shard_is_fenced_while_another_has_room_and_comes_back;
         Alone LocalCluster: lossless::nothing_is_lost_by_a_node_drain;
         Alone LocalCluster: crash::an_api_server_that_stands_still_for_a_minute_costs_nothing;

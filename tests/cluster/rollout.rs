@@ -140,6 +140,7 @@ pub(crate) async fn a_restart_replaces_one_at_a_time_and_stops_while_paused(name
         r#"{"spec":{"podTemplate":{"metadata":{"annotations":{"kubectl.kubernetes.io/restartedAt":"2026-11-23T17:02:11Z"}}}}}"#;
     namespace.kubectl(&["patch", "mcpcluster", "turn", "--type=merge", "-p", patch]).await?;
     cluster.until_condition("Progressing", "True", "RollingOut", STARTS_WITHIN).await?;
+    cluster.until_condition("Ready", "False", "RollingOut", STARTS_WITHIN).await?;
     let victim = eventually("a draining shard", STARTS_WITHIN, || async {
         cluster.pods().await?.into_iter().find(is_draining).ok_or_else(|| Failure::new("none"))
     })

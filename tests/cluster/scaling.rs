@@ -194,6 +194,7 @@ pub(crate) async fn full_of_connections_is_unavailable(namespace: Namespace) -> 
     }
     let object = cluster.until_condition("Available", "False", "AtCapacity", DECIDES_WITHIN).await?;
     claim!(!message(&object, "Available").is_empty(), "Available does not say what is full");
+    has_condition(&object, "Ready", "False", "AtCapacity").map_err(Failure::new)?;
     drop(held);
     cluster.until_condition("Available", "True", "ShardsReady", DECIDES_WITHIN).await?;
     claim_eq!(modern.call("greet", json!({})).await?.tool_text()?, "Hello.", "a call when there is room again");

@@ -12,6 +12,7 @@
 //! relay      a port of localhost that leads to one of those
 //! mcp/       MCP clients of both eras, and streams that say how they ended
 //! endpoints  the endpoints of the client Service, watched without a gap
+//! farewell   how a shard ends, asked past the Service
 //! traffic/   calls at a fixed rate and held streams: what was lost, counted on the client's side
 //! record     every status that is written, and what must hold of each and of each pair
 //! wait       waiting for a condition, with what was last seen
@@ -30,6 +31,7 @@ pub mod cluster;
 pub mod diagnose;
 pub mod endpoints;
 pub mod failure;
+pub mod farewell;
 pub mod machine;
 pub mod mcp;
 pub mod metrics;

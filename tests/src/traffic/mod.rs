@@ -29,6 +29,7 @@ use self::report::Tally;
 use crate::cluster::Cluster;
 use crate::failure::{Outcome, While as _};
 use crate::mcp::{Era, Session};
+use crate::reach::Endpoint;
 
 pub use call::Fate;
 pub use report::{Loss, Phase, Report};
@@ -81,7 +82,14 @@ impl Traffic {
     /// # Errors
     /// When the cluster has no endpoint, or opens no legacy session.
     pub async fn start(cluster: &Cluster, rate: Rate) -> Outcome<Self> {
-        let endpoint = cluster.endpoint().await?;
+        Self::through(cluster.endpoint().await?, rate).await
+    }
+
+    /// As [`Traffic::start`], through another Service than that of clients.
+    ///
+    /// # Errors
+    /// When it opens no legacy session.
+    pub async fn through(endpoint: Endpoint, rate: Rate) -> Outcome<Self> {
         // One session for all: any shard serves it, and none may ever answer that it does not know it.
         let session = Session::open(&endpoint).await.doing("opening the session of the traffic")?;
         let calls = Era::BOTH.map(|era| Call::new(era, &endpoint.url, &session));
