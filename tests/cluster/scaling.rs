@@ -100,7 +100,8 @@ pub(crate) async fn streams_over_target_scale_out_and_their_end_scales_in_throug
 /// Slow uploads keep their bodies in the memory of the one shard: as much as it grants to bodies, an eighth of its limit.
 /// That is over a target of 10 %, and far below what the shard's own guard acts on.
 pub(crate) async fn memory_over_target_scales_out(namespace: Namespace) -> Outcome {
-    let mut spec = eager(1, 3, &json!({"memory": {"targetPercent": 10}}));
+    // An idle shard of a debug build takes 10 % already; the uploads add 12 points at least.
+    let mut spec = eager(1, 3, &json!({"memory": {"targetPercent": 15}}));
     spec["limits"] = json!({"readTimeout": "60s", "requestTimeout": "60s", "maxRequestSize": "2Mi"});
     spec["drain"] = json!({"window": "2s", "timeout": "60s"});
     namespace.apply(&small("heavy", &spec).to_string()).await?;
