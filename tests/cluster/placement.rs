@@ -65,8 +65,8 @@ pub(crate) async fn a_full_shard_is_fenced_while_another_has_room_and_comes_back
     let endpoints = Endpoints::watch(&cluster).await?;
     let all = [&name_a[..], &name_b, &name_c];
     until_placed(&endpoints, &all).await?;
-    // Few enough that they do not count: a call takes milliseconds.
-    let traffic = Traffic::start(&cluster, Rate::per_second(50)).await?;
+    // Few enough that they do not count as load, also on a machine where a call takes seconds.
+    let traffic = Traffic::start(&cluster, Rate::per_second(5)).await?;
     let fill = |pod: Pod, streams: usize| {
         let namespace = namespace.clone();
         async move { hold(&reach::pod(&namespace, &pod, DATA_PORT, "/mcp").await?, Era::Modern, streams).await }
