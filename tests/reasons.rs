@@ -175,7 +175,16 @@ const REASONS: &[(&str, &str, &str, By)] = &[
         "Shedding",
         Core(STATUS, "memory_pressure_is_told_of_the_hottest_shard", "the shard's own guard is tested with the server"),
     ),
-    ("MemoryPressure", "True", "ShedIneffective", Nothing("the operator sends no sheds yet")),
+    (
+        "MemoryPressure",
+        "True",
+        "ShedIneffective",
+        Core(
+            SCALE,
+            "a_shard_whose_memory_stays_though_its_streams_end_is_told_after_a_step_and_replaced_after_two",
+            "needs memory that does not fall",
+        ),
+    ),
     ("MemoryPressure", "True", "OOMKilled", SHARDS),
     ("MemoryPressure", "False", "BelowTarget", GOOD),
     ("MemoryPressure", "Unknown", "MetricsUnavailable", SHARDS),

@@ -64,7 +64,7 @@ pub struct LoadReport {
     pub rejected_total: u64,
     /// Mean of the `Retry-After` values handed out lately, milliseconds.
     pub retry_after_mean_ms: u64,
-    /// Streams ended by the memory guard since the start.
+    /// Streams ended since the start because the memory guard or `POST /shed` asked for it.
     pub shed_total: u64,
     /// Memory in use that the kernel cannot reclaim, bytes (usage − inactive file pages).
     pub working_set_bytes: u64,
@@ -115,6 +115,24 @@ pub struct DrainRequest {
     pub timeout_ms: u64,
     /// Undo an earlier drain: load came back before the shard was deleted.
     pub cancel: bool,
+}
+
+/// Body of `POST /shed`: end some streams of a shard that stays, those that own most bytes first.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ShedRequest {
+    /// Free about this many bytes; 0: the number of streams alone counts.
+    pub bytes: u64,
+    /// End at most this many streams. The shard ends no more than 5 % of those it holds, whatever is asked.
+    pub streams: u64,
+}
+
+/// Answer to `POST /shed`.
+#[derive(Clone, Debug, Default, PartialEq, Eq, Serialize, Deserialize)]
+#[serde(default)]
+pub struct ShedAnswer {
+    /// Streams that end now, each with its completion result.
+    pub ended: u64,
 }
 
 #[cfg(test)]

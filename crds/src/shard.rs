@@ -18,7 +18,7 @@ use crate::control::hex;
 pub const DATA_PORT: u16 = 8080;
 /// Open inside the cluster: `/livez`, `/readyz`, `/metrics`.
 pub const ADMIN_PORT: u16 = 9090;
-/// Authenticated: `/load`, `/drain`, and the peers.
+/// Authenticated: `/load`, `/drain`, `/shed`, and the peers.
 pub const CONTROL_PORT: u16 = 9091;
 
 /// Name of the `McpCluster`.

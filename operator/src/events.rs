@@ -31,7 +31,7 @@ pub struct News {
     pub warning: bool,
     /// A reason of a condition.
     pub reason: String,
-    /// What was done: `Scale`, `Drain`, `Create`, `Delete`, `Publish`, `Apply`, `Rotate`,
+    /// What was done: `Scale`, `Drain`, `Shed`, `Create`, `Delete`, `Publish`, `Apply`, `Rotate`,
     /// `Summarize`.
     pub action: &'static str,
     /// Who and how much.

@@ -8,10 +8,14 @@ use std::time::Duration;
 use jiff::Timestamp;
 use mcp_crds::load::GuardStage;
 
-use crate::stages::{Decision, Observed, ObservedShard, PlacementStep, Plan, PodRef, ShardState, elapsed};
+use crate::stages::{Decision, Numbers, Observed, ObservedShard, PlacementStep, Plan, PodRef, ShardState, elapsed};
+use crate::words::percent;
 
 /// A fenced shard comes back below this percentage of the target.
 const RELEASE_PERCENT: u64 = 90;
+/// A shard that is so many percent of its limit over the memory target is fenced, and comes back below the target: its streams
+/// are being ended, and would come back to it.
+const HOT_MARGIN: i64 = 5;
 /// Within this time…
 const BUDGET_PERIOD: Duration = Duration::from_mins(1);
 /// …at most this percentage of the shards is fenced or released…
@@ -63,7 +67,7 @@ pub fn place(
             }
             // What is not Ready gets no connections, whatever its label: it is born placed, and stays so.
             Role::Starts if !shard.placed => steps.push(step(shard, true)),
-            Role::Serves => candidates.push(Candidate::of(shard, decision.numbers.target)),
+            Role::Serves => candidates.push(Candidate::of(shard, &decision.numbers)),
             Role::Starts | Role::Absent => {}
         }
     }
@@ -148,12 +152,20 @@ fn step(shard: &ObservedShard, placed: bool) -> PlacementStep {
 
 impl<'a> Candidate<'a> {
     /// A shard whose load is not known is as it is.
-    fn of(shard: &'a ObservedShard, target: u64) -> Self {
+    fn of(shard: &'a ObservedShard, numbers: &Numbers) -> Self {
+        let target = numbers.target;
         let load = shard.reported().map_or(0, mcp_crds::load::LoadReport::load);
         let refuses = shard.reported().is_some_and(|report| report.stage >= GuardStage::RefusingStreams);
         let known = shard.reported().is_some() && target > 0;
-        let over = known && (load > target || refuses);
-        let cool = !known || (!refuses && load.saturating_mul(100) < target.saturating_mul(RELEASE_PERCENT));
+        // Percent of the limit over the memory target.
+        let memory = shard.reported().filter(|report| numbers.memory_percent > 0 && report.limit_bytes > 0).map(|report| {
+            let used = percent(report.working_set_bytes, report.limit_bytes);
+            i64::try_from(used).unwrap_or(i64::MAX) - i64::try_from(numbers.memory_percent).unwrap_or(i64::MAX)
+        });
+        let is_hot = memory.is_some_and(|over| over >= HOT_MARGIN);
+        let has_cooled = memory.is_none_or(|over| over < 0);
+        let over = known && (load > target || refuses || is_hot);
+        let cool = !known || (!refuses && has_cooled && load.saturating_mul(100) < target.saturating_mul(RELEASE_PERCENT));
         Self { shard, placed: shard.placed, load, over, cool }
     }
 }
@@ -200,6 +212,24 @@ mod tests {
             shard.report.as_mut().unwrap().report.stage = GuardStage::RefusingStreams;
         });
         assert_eq!(steps(&hot), [("tools-0".into(), false)]);
+    }
+
+    #[test]
+    fn a_shard_that_is_hot_is_fenced_until_it_is_below_the_memory_target() {
+        let hot = |permille: u64, placed: bool| {
+            let cluster = cluster(&[10, 10, 10]).shard(1, |shard| {
+                shard.load(10, (512 << 20) * permille / 1000);
+                shard.placed = placed;
+            });
+            let mut decision = decision();
+            decision.numbers.memory_percent = 70;
+            let (steps, _) = place(&cluster.observed, &decision, &Plan::default(), &Flips::default(), at(0));
+            steps.into_iter().map(|step| (step.pod.name, step.placed)).collect::<Vec<_>>()
+        };
+        assert_eq!(hot(740, true), []);
+        assert_eq!(hot(750, true), [("tools-1".to_owned(), false)]);
+        assert_eq!(hot(710, false), []);
+        assert_eq!(hot(690, false), [("tools-1".to_owned(), true)]);
     }
 
     #[test]

@@ -1,4 +1,4 @@
-//! Calls to shards: `POST /load` and `POST /drain` on the control port, signed with the cluster's key.
+//! Calls to shards: `POST /load`, `POST /drain` and `POST /shed` on the control port, signed with the cluster's key.
 
 use std::net::IpAddr;
 use std::time::Duration;
@@ -11,7 +11,7 @@ use hyper_util::client::legacy::connect::HttpConnector;
 use hyper_util::rt::{TokioExecutor, TokioTimer};
 use jiff::Timestamp;
 use mcp_crds::control::{self, InvalidKey, KeyRing, Signed};
-use mcp_crds::load::{DrainRequest, LoadReport, LoadRequest};
+use mcp_crds::load::{DrainRequest, LoadReport, LoadRequest, ShedAnswer, ShedRequest};
 use mcp_crds::shard::CONTROL_PORT;
 use ring::rand::{SecureRandom, SystemRandom};
 
@@ -28,6 +28,8 @@ const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 const LOAD_PATH: &str = "/load";
 /// Path of the order to drain.
 const DRAIN_PATH: &str = "/drain";
+/// Path of the order to end some streams.
+const SHED_PATH: &str = "/shed";
 
 /// Why a call to a shard brought nothing.
 #[derive(Debug, thiserror::Error)]
@@ -137,6 +139,21 @@ impl Shards {
     /// When the shard does not say within a second that it does so.
     pub async fn drain(&self, address: &str, keys: &KeyRing, request: &DrainRequest, now: Timestamp) -> Result<(), CallError> {
         self.call(address, DRAIN_PATH, keys, request, now).await.map(drop)
+    }
+
+    /// Orders a shard that stays to end some of its streams. Not to be repeated: each order ends others.
+    ///
+    /// # Errors
+    /// When the shard does not say within a second how many end.
+    pub async fn shed(
+        &self,
+        address: &str,
+        keys: &KeyRing,
+        request: &ShedRequest,
+        now: Timestamp,
+    ) -> Result<ShedAnswer, CallError> {
+        let answer = self.call(address, SHED_PATH, keys, request, now).await?;
+        serde_json::from_slice(&answer).map_err(|error| CallError::Malformed(error.to_string()))
     }
 
     async fn call(
@@ -265,6 +282,13 @@ mod tests {
         let report = shards.load("127.0.0.1", &ring(), &LoadRequest::default(), now()).await.unwrap();
         assert_eq!(report.streams, 7);
         shards.drain("127.0.0.1", &ring(), &DrainRequest::default(), now()).await.unwrap();
+    }
+
+    #[tokio::test]
+    async fn a_shard_says_how_many_streams_it_ends() {
+        let shards = shard(ring(), StatusCode::OK, r#"{"ended":7}"#).await;
+        let asked = ShedRequest { bytes: 1 << 20, streams: 50 };
+        assert_eq!(shards.shed("127.0.0.1", &ring(), &asked, now()).await.unwrap(), ShedAnswer { ended: 7 });
     }
 
     #[tokio::test]

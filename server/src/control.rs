@@ -1,5 +1,5 @@
-//! The authenticated port: `POST /load` and `POST /drain`, signed by the operator (`mcp_crds::control`). The third path,
-//! `/peers`, is where other shards come in; they prove themselves once for each connection (`crate::peers`).
+//! The authenticated port: `POST /load`, `POST /drain` and `POST /shed`, signed by the operator (`mcp_crds::control`). The
+//! fourth path, `/peers`, is where other shards come in; they prove themselves once for each connection (`crate::peers`).
 
 use std::collections::HashMap;
 use std::sync::{Mutex, PoisonError};
@@ -9,10 +9,12 @@ use bytes::Bytes;
 use http::{HeaderMap, Method, Response, StatusCode};
 use http_body_util::Full;
 use mcp_crds::control::{CLOCK_TOLERANCE_SECONDS, KEY_ID_HEADER, MAC_HEADER, NONCE_HEADER, Refusal, Signed, TIME_HEADER, hex};
-use mcp_crds::load::{DrainRequest, LoadReport, LoadRequest};
+use mcp_crds::load::{DrainRequest, LoadReport, LoadRequest, ShedAnswer, ShedRequest};
 use serde::de::DeserializeOwned;
+use tokio::time::Instant;
 use tracing::{info, warn};
 
+use crate::guard;
 use crate::ports::{Whole, text, typed};
 use crate::shard::{Shard, epoch_seconds};
 use crate::staging::Staging;
@@ -45,7 +47,11 @@ impl Control {
                 Ok(asked) => drain(shard, &asked),
                 Err(error) => malformed(&error),
             },
-            _ => text(StatusCode::NOT_FOUND, "/load /drain /peers\n"),
+            "/shed" => match read::<ShedRequest>(request.body()) {
+                Ok(asked) => shed(shard, &asked),
+                Err(error) => malformed(&error),
+            },
+            _ => text(StatusCode::NOT_FOUND, "/load /drain /shed /peers\n"),
         }
     }
 
@@ -143,6 +149,21 @@ fn drain(shard: &Shard, asked: &DrainRequest) -> Response<Full<Bytes>> {
         info!(window_ms = asked.window_ms, timeout_ms = asked.timeout_ms, "draining as the operator asked");
     }
     text(StatusCode::OK, "draining\n")
+}
+
+/// Ends streams of a shard that stays. A shard that drains ends them all anyway.
+fn shed(shard: &Shard, asked: &ShedRequest) -> Response<Full<Bytes>> {
+    if shard.drain.is_draining() {
+        return text(StatusCode::CONFLICT, "draining: its streams end already\n");
+    }
+    if !shard.guard.takes_order(Instant::now()) {
+        return text(StatusCode::CONFLICT, "streams were shed a moment ago: what that freed must show first\n");
+    }
+    let due = guard::share_of_order(asked, &shard.guard.reading(), shard.hub.counts().streams);
+    let ended = shard.hub.shed(due) as u64;
+    shard.load.shed(ended);
+    info!(ended, bytes = asked.bytes, streams = asked.streams, "ended streams as the operator asked");
+    typed(StatusCode::OK, "application/json", serde_json::to_vec(&ShedAnswer { ended }).unwrap_or_default())
 }
 
 #[cfg(test)]

@@ -1,10 +1,10 @@
 //! What the shard does about its memory: refuses what grows it, then ends streams. Readings come from `memory`.
 
-use std::sync::{Arc, Mutex};
+use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
-use mcp_crds::load::GuardStage;
-use tokio::time::interval;
+use mcp_crds::load::{GuardStage, ShedRequest};
+use tokio::time::{Instant, interval};
 use tracing::{debug, warn};
 
 use crate::memory::{self, Group};
@@ -17,6 +17,9 @@ const STEP: u64 = 4;
 
 /// Streams one step may end: a twentieth of those held, so that a wrong reading cannot empty a shard.
 const SHED_DIVISOR: usize = 20;
+
+/// Between two orders to shed: the operator gives one a minute, and one that comes twice must not end twice as much.
+const ORDERS_APART: Duration = Duration::from_secs(30);
 
 /// What the last reading said.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
@@ -35,14 +38,17 @@ pub struct Reading {
     pub stage: GuardStage,
 }
 
-/// The guard's memory of the last reading.
+/// The guard's memory of the last reading, and of the last order to shed.
 #[derive(Debug, Default)]
-pub struct Guard(Mutex<Reading>);
+pub struct Guard {
+    reading: Mutex<Reading>,
+    ordered: Mutex<Option<Instant>>,
+}
 
 impl Guard {
     /// The last reading.
     pub fn reading(&self) -> Reading {
-        *self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner)
+        *lock(&self.reading)
     }
 
     /// How far the guard has gone.
@@ -52,15 +58,29 @@ impl Guard {
 
     /// Takes a new reading; the base stays what it was.
     pub fn update(&self, reading: Reading) {
-        let mut last = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut last = lock(&self.reading);
         *last = Reading { base: last.base, ..reading };
     }
 
     /// The shard has become ready: what it uses now is what it uses without load.
     pub fn ready(&self) {
-        let mut last = self.0.lock().unwrap_or_else(std::sync::PoisonError::into_inner);
+        let mut last = lock(&self.reading);
         last.base = last.working_set;
     }
+
+    /// Whether an order to shed may be obeyed at this moment; if so, the next one has to wait.
+    pub fn takes_order(&self, now: Instant) -> bool {
+        let mut ordered = lock(&self.ordered);
+        let takes = ordered.is_none_or(|last| now.duration_since(last) >= ORDERS_APART);
+        if takes {
+            *ordered = Some(now);
+        }
+        takes
+    }
+}
+
+fn lock<T>(mutex: &Mutex<T>) -> MutexGuard<'_, T> {
+    mutex.lock().unwrap_or_else(PoisonError::into_inner)
 }
 
 /// Reads the memory of a group until dropped, and acts on it.
@@ -104,9 +124,39 @@ pub fn share_to_shed(stage: GuardStage, held: usize) -> usize {
     }
 }
 
+/// How many streams to end for an order of the operator, of those held: as many as are asked for, never more than a step
+/// allows, and no more than free the bytes that are asked for, by what a stream costs here on average.
+pub fn share_of_order(asked: &ShedRequest, reading: &Reading, held: usize) -> usize {
+    let most = held.div_ceil(SHED_DIVISOR).min(usize::try_from(asked.streams).unwrap_or(usize::MAX));
+    if asked.bytes == 0 || held == 0 {
+        return most;
+    }
+    let each = (reading.working_set.saturating_sub(reading.base) / held as u64).max(1);
+    most.min(usize::try_from(asked.bytes.div_ceil(each)).unwrap_or(usize::MAX))
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
+
+    #[test]
+    fn an_order_ends_what_frees_its_bytes_and_never_more_than_a_twentieth() {
+        let reading = Reading { working_set: 1040 << 20, base: 40 << 20, ..Reading::default() };
+        let ends = |bytes, streams, held| share_of_order(&ShedRequest { bytes, streams }, &reading, held);
+        assert_eq!(ends(10 << 20, 50, 1000), 10, "a stream costs a mebibyte");
+        assert_eq!(ends(500 << 20, 1000, 1000), 50, "a twentieth");
+        assert_eq!(ends(500 << 20, 7, 1000), 7, "as many as are asked for");
+        assert_eq!(ends(0, 50, 1000), 50, "without bytes the number counts");
+        assert_eq!((ends(1, 50, 1000), ends(1 << 20, 50, 0)), (1, 0));
+    }
+
+    #[test]
+    fn a_second_order_has_to_wait_until_the_first_could_show() {
+        let (guard, now) = (Guard::default(), Instant::now());
+        assert!(guard.takes_order(now));
+        assert!(!guard.takes_order(now + ORDERS_APART - Duration::from_millis(1)));
+        assert!(guard.takes_order(now + ORDERS_APART), "one that was refused does not count");
+    }
 
     #[test]
     fn only_the_last_stage_ends_streams_and_at_most_a_twentieth_a_step() {

@@ -150,7 +150,11 @@ impl Metrics {
             gauges.memory_stage.clone(),
         );
         registry.register("mcp_handler_panics", "Handlers of the program that panicked", gauges.panics.clone());
-        registry.register("mcp_streams_shed", "Streams ended by the memory guard", gauges.shed.clone());
+        registry.register(
+            "mcp_streams_shed",
+            "Streams ended by the memory guard, or because the operator asked for it",
+            gauges.shed.clone(),
+        );
         registry.register(
             "mcp_rate_limited",
             "Requests refused with 429, by what made too many: a session, a connection without one, or a principal",

@@ -167,6 +167,7 @@ mod tests {
                     output_schema: None,
                 },
                 answer: Answer::Static(catalog::ToolOutput::default()),
+                max_in_flight_requests: None,
             }],
             resources: vec![CompiledResource {
                 definition: ResourceDefinition {

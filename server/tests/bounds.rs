@@ -202,3 +202,28 @@ async fn past_the_requests_in_flight_newcomers_wait_and_the_accepted_one_complet
     assert_eq!((accepted.status, accepted.json()["result"]["isError"].as_bool()), (200, None));
     assert_eq!(server.client().await.modern("tools/list", json!({})).await.status, 200);
 }
+
+#[tokio::test]
+async fn a_tool_answers_no_more_calls_at_one_time_than_it_may_and_others_are_answered_meanwhile() {
+    let (mut config, upstream) = slow().await;
+    config.catalog.tools[0].max_in_flight_requests = Some(1);
+    config.catalog.tools.push(harness::tool("other", "Hello."));
+    let server = Running::start(&config).await;
+    let mut first = server.client().await;
+    let call = async {
+        let mut call = arrives(&upstream).await;
+        let busy = server.client().await.modern("tools/call", json!({"name": "greet"})).await.json();
+        assert_eq!(busy["result"]["isError"], true, "{busy}");
+        assert_eq!(
+            busy["result"]["content"][0]["text"],
+            "The tool greet is busy: it answers at most 1 call at one time. Try again in a moment."
+        );
+        let other = server.client().await.modern("tools/call", json!({"name": "other"})).await.json();
+        assert_eq!(other["result"]["isError"].as_bool(), None, "{other}");
+        let answer = b"HTTP/1.1 200 OK\r\ncontent-type: application/json\r\ncontent-length: 2\r\n\r\n{}";
+        call.write_all(answer).await.unwrap();
+    };
+    let (accepted, ()) = tokio::join!(first.modern("tools/call", json!({"name": "greet"})), call);
+    assert_eq!((accepted.status, accepted.json()["result"]["isError"].as_bool()), (200, None));
+    assert!(server.admin("/metrics").await.body.contains(r#"backend="tool:greet""#));
+}

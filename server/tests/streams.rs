@@ -120,6 +120,33 @@ async fn the_control_port_answers_only_the_holder_of_a_key_and_only_once() {
 }
 
 #[tokio::test]
+async fn an_order_to_shed_ends_a_twentieth_with_its_result_and_the_others_stay() {
+    let server = Running::start(&config()).await;
+    let mut held = vec![];
+    for _ in 0..21 {
+        let (mut client, _) = listen(&server, json!({"toolsListChanged": true})).await;
+        client.until("acknowledged").await;
+        held.push(client);
+    }
+    server.until("held", |shard| shard.load.streams() == 21).await;
+    let stranger = Key { id: server.ring.signing_key().unwrap().id.clone(), ..Key::from_bytes(&[1; 32]) };
+    assert_eq!(server.control_signed("/shed", &json!({"streams": 21}), &"2".repeat(32), &stranger).await.status, 401);
+    let answered = server.control("/shed", &json!({"streams": 21})).await;
+    assert_eq!((answered.status, answered.json()), (200, json!({"ended": 2})), "a twentieth, rounded up");
+    for mut oldest in held.drain(..2) {
+        let result = messages(&oldest.rest().await);
+        assert_eq!(result.last().unwrap()["result"]["resultType"], "complete");
+    }
+    server.until("shed", |shard| shard.load.streams() == 19).await;
+    assert_eq!(server.load(&json!({})).await.shed_total, 2);
+    let again = server.control("/shed", &json!({"streams": 21})).await;
+    assert_eq!((again.status, server.shard.load.streams()), (409, 19), "what that freed must show first");
+    assert_eq!(server.control("/shed", &json!({"streams": "all"})).await.status, 400);
+    server.control("/drain", &json!({"window_ms": 60_000, "timeout_ms": 120_000})).await;
+    assert!(server.control("/shed", &json!({"streams": 1})).await.body.starts_with("draining"));
+}
+
+#[tokio::test]
 async fn the_load_report_counts_and_names_this_process() {
     let server = Running::start(&config()).await;
     let mut client = server.client().await;

@@ -65,6 +65,9 @@ pub struct CompiledTool {
     pub definition: ToolDefinition,
     /// What answers it.
     pub answer: Answer,
+    /// Calls at one time from one shard.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_in_flight_requests: Option<u32>,
 }
 
 /// MCP `Tool`.

@@ -30,6 +30,28 @@ pub struct Autoscaling {
     /// word, so that yours pastes in.
     #[serde(default)]
     pub behavior: Behavior,
+    /// Moves streams from the fullest shards to new ones by ending some, so that agents connect again. Unset: streams stay where
+    /// they are, and only memory moves them; not every client takes a graceful end as a reason to reconnect.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    pub rebalance: Option<Rebalance>,
+}
+
+/// Moving streams to new shards.
+#[derive(Clone, Copy, Debug, PartialEq, Eq, Serialize, Deserialize, JsonSchema)]
+#[serde(rename_all = "camelCase", default, deny_unknown_fields)]
+pub struct Rebalance {
+    /// Of all streams of the cluster, at most this percentage is ended in a minute.
+    #[schemars(range(min = 1), transform = rules::rule(
+        "self <= 5",
+        "must be at most 5: every stream that ends is an agent that has to connect again; a fleet moves by 1 % a minute in an hour"
+    ))]
+    pub max_percent_per_minute: i32,
+}
+
+impl Default for Rebalance {
+    fn default() -> Self {
+        Self { max_percent_per_minute: 1 }
+    }
 }
 
 fn default_min_replicas() -> i32 {
@@ -45,6 +67,10 @@ pub struct ConnectionTarget {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
     pub target_per_replica: Option<i32>,
+    /// Connections that the shards together keep free beyond the load there is, for what comes at once. Unset: none.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 0, max = 10_000_000))]
+    pub buffer: Option<i32>,
 }
 
 /// Scaling by memory.

@@ -10,7 +10,7 @@ use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use mcp_crds::McpCluster;
 use mcp_crds::control::KeyRing;
-use mcp_crds::load::DrainRequest;
+use mcp_crds::load::{DrainRequest, ShedRequest};
 
 use super::turn::Turn;
 use super::{Context, Judged};
@@ -21,7 +21,8 @@ use crate::events::News;
 use crate::names;
 use crate::placement;
 use crate::stages::{
-    DeleteReason, DeleteStep, DrainReason, DrainStep, FailureReason, ObservedShard, PlacementStep, PodRef, elapsed,
+    DeleteReason, DeleteStep, DrainReason, DrainStep, FailureReason, ObservedShard, PlacementStep, PodRef, Shed, ShedReason,
+    elapsed,
 };
 
 /// Pods that are written at one time, for one cluster.
@@ -70,6 +71,8 @@ impl<'a> Hand<'a> {
             self.drain().await;
             self.place(false).await;
         }
+        // After fences: those whose streams end here come back elsewhere.
+        self.shed().await;
         self.delete(|step| step.reason != DeleteReason::Finished).await;
     }
 
@@ -182,6 +185,36 @@ impl<'a> Hand<'a> {
         stream::iter(orders).buffer_unordered(ORDERS_AT_ONCE).for_each(|_| std::future::ready(())).await;
     }
 
+    /// Tells hot shards to end some streams. What is not obeyed now is decided anew a step later.
+    async fn shed(&mut self) {
+        let Some(keys) = self.keys.clone() else { return };
+        let (judged, shards) = (self.judged, &self.context.shards);
+        let addressed = judged.decision.sheds.iter().filter_map(|shed| {
+            let shard = judged.observed.shards.iter().find(|shard| shard.uid == shed.pod.uid)?;
+            Some((shed, shard.address.as_deref()?))
+        });
+        let orders: Vec<_> = addressed
+            .map(|(shed, address)| {
+                let (keys, request) = (&keys, ShedRequest { bytes: shed.bytes, streams: shed.streams });
+                async move { (shed, shards.shed(address, keys, &request, Timestamp::now()).await) }
+            })
+            .collect();
+        let mut done = stream::iter(orders).buffer_unordered(ORDERS_AT_ONCE);
+        while let Some((shed, answer)) = done.next().await {
+            match answer {
+                Ok(answer) => {
+                    tracing::info!(shard = %shed.pod.name, ended = answer.ended, asked = shed.streams, "streams shed");
+                    if answer.ended > 0 {
+                        self.turn.tell(shed_news(shed));
+                    }
+                }
+                Err(error) => {
+                    tracing::info!(shard = %shed.pod.name, error = %crate::telemetry::chain(&error), "order not taken");
+                }
+            }
+        }
+    }
+
     /// Says whom a drain costs what; for a rollout, also for which difference.
     fn drain_note(&self, step: &DrainStep) -> String {
         let shard = self.judged.observed.shards.iter().find(|shard| shard.uid == step.pod.uid);
@@ -274,6 +307,25 @@ pub(super) fn active(judged: &Judged) -> u32 {
     let staying = staying.filter(|shard| !leaving(shard)).count() + judged.plan.cancel.len() + judged.plan.create.len();
     let regular = judged.decision.numbers.current.saturating_add(judged.decision.create).max(judged.decision.desired);
     u32::try_from(staying).unwrap_or(u32::MAX).min(regular)
+}
+
+/// The same words for every step, so that the events of one shard are one, counted.
+fn shed_news(shed: &Shed) -> News {
+    let name = &shed.pod.name;
+    match shed.reason {
+        ShedReason::Memory => News::warning(
+            "Shedding",
+            "Shed",
+            format!(
+                "{name} is over its memory target while others have room: it ends streams, largest first, at most 5 % a minute."
+            ),
+        ),
+        ShedReason::Rebalance => News::normal(
+            "Rebalancing",
+            "Shed",
+            format!("{name} is fuller than others: it ends streams, so that agents move (`autoscaling.rebalance`)."),
+        ),
+    }
 }
 
 fn milliseconds(duration: Duration) -> u64 {

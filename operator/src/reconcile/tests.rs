@@ -1,4 +1,5 @@
 mod keys;
+mod sheds;
 
 use std::time::Duration;
 

@@ -129,7 +129,8 @@ impl Context {
             let retry = memory.refused.values().any(|refused| refused.due <= now);
             (memory.history.is_none(), secrets || keys || retry, memory.applied(judged.observed.published.clone()))
         });
-        let work = due || !judged.plan.is_empty() || !judged.placement.is_empty();
+        let sheds = !judged.decision.sheds.is_empty();
+        let work = due || sheds || !judged.plan.is_empty() || !judged.placement.is_empty();
         if never || self.keys_want_a_pass(cluster, &judged.observed, now) || (work && !cluster.spec.paused) {
             return true;
         }

@@ -7,6 +7,7 @@ use mcp_crds::load::LoadReport;
 
 use super::history::History;
 use super::policy::Policy;
+use super::shed::FRUITLESS_STEPS;
 use crate::stages::{Census, DrainReason, Observed, ObservedShard, ShardState, elapsed};
 
 /// Memory that stays this long without load is leaked, and the shard is poisoned.
@@ -29,6 +30,8 @@ pub(super) struct Member<'a> {
     pub(super) role: Role,
     pub(super) health: Health,
     pub(super) is_outdated: bool,
+    /// When it was last killed for memory.
+    pub(super) killed: Option<Timestamp>,
 }
 
 /// What an active shard counts as.
@@ -38,7 +41,7 @@ pub(super) enum Role {
     Regular,
     /// A rollout's extra shard.
     Surge,
-    /// The one poisoned shard that is being replaced.
+    /// The one shard that is being replaced for its memory: poisoned, or shed in vain.
     Recycled,
 }
 
@@ -100,6 +103,7 @@ impl<'a> Members<'a> {
                         None => Health::Sound,
                     },
                     is_outdated: observed.is_outdated(shard),
+                    killed: seen.killed,
                 }
             })
             .collect();
@@ -109,7 +113,8 @@ impl<'a> Members<'a> {
         members
     }
 
-    /// One poisoned shard at a time is replaced, the one that has been so for longest; not while another drains for that.
+    /// One poisoned shard at a time is replaced, the one that has been so for longest, and then those that were shed in vain;
+    /// not while another drains for that.
     fn mark_recycled(&mut self, history: &History) {
         let is_recycling = self
             .all
@@ -118,8 +123,14 @@ impl<'a> Members<'a> {
         if is_recycling || self.is_rolling() {
             return;
         }
-        let since = |member: &Member<'_>| history.seen.get(&member.shard.uid).and_then(|seen| seen.idle_hot_since);
-        let first = self.all.iter_mut().filter(|m| m.health == Health::Poisoned).min_by_key(|m| (since(m), m.shard.index));
+        let seen = |member: &Member<'_>| history.seen.get(&member.shard.uid);
+        let since = |member: &Member<'_>| seen(member).and_then(|seen| seen.idle_hot_since);
+        let is_fruitless = |member: &Member<'_>| {
+            member.state == ShardState::Fresh && seen(member).is_some_and(|seen| seen.fruitless >= FRUITLESS_STEPS)
+        };
+        let candidates = self.all.iter_mut().filter(|m| m.health == Health::Poisoned || is_fruitless(m));
+        // What nobody uses first.
+        let first = candidates.min_by_key(|m| (m.health != Health::Poisoned, since(m), m.shard.index));
         if let Some(member) = first {
             member.role = Role::Recycled;
         }
@@ -189,6 +200,8 @@ impl<'a> Members<'a> {
             states: self.all.iter().map(|m| (m.shard.name.clone(), m.state)).collect(),
             surge: names(|m| m.role == Role::Surge),
             poisoned: names(|m| m.health == Health::Poisoned),
+            shedding: BTreeSet::new(),
+            fruitless: BTreeSet::new(),
         }
     }
 }

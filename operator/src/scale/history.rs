@@ -11,6 +11,7 @@ use mcp_crds::load::LoadReport;
 use mcp_crds::quantity::Bytes;
 
 use super::behavior::Changes;
+use super::shed::Step;
 use crate::stages::{Gate, ObservedShard, ShardState, elapsed};
 
 /// Smoothing of the learnt bytes per unit of load.
@@ -33,6 +34,8 @@ const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(1);
 const TYPICAL_BOOT: Duration = Duration::from_secs(20);
 /// The longest start that counts: slower ones wait for something else, a node or an image.
 const LONGEST_BOOT: Duration = Duration::from_mins(2);
+/// A gate that was open for this long is another one when it closes again.
+const GATE_FORGOTTEN: Duration = Duration::from_mins(30);
 /// Starts that are remembered.
 const BOOTS_KEPT: usize = 32;
 
@@ -45,6 +48,8 @@ pub struct History {
     pub(super) observed_since: Option<Timestamp>,
     pub(super) clock_moved_back: Option<Timestamp>,
     pub(super) heard: bool,
+    /// When streams were last moved to new shards.
+    pub(super) rebalanced: Option<Timestamp>,
     pub(super) seen: BTreeMap<String, Seen>,
     now: Option<Timestamp>,
     recommendations: Vec<(Timestamp, u32)>,
@@ -53,7 +58,7 @@ pub struct History {
     totals: Vec<(Timestamp, u64)>,
     loss: Option<Loss>,
     boots: Vec<Duration>,
-    held: Option<(Gate, Timestamp)>,
+    held: Vec<Held>,
 }
 
 /// What is remembered of one pod, by uid.
@@ -65,8 +70,12 @@ pub(super) struct Seen {
     pub(super) waiting: u64,
     /// Since when memory stays without load.
     pub(super) idle_hot_since: Option<Timestamp>,
-    /// When streams of it were last shed.
-    pub(super) shed: Option<Timestamp>,
+    /// When it was last killed for memory.
+    pub(super) killed: Option<Timestamp>,
+    /// The last time streams of it were shed.
+    pub(super) shed: Option<Step>,
+    /// How often in a row that did not free memory.
+    pub(super) fruitless: u8,
     incarnation: String,
     seq: u64,
     at: Option<Timestamp>,
@@ -74,6 +83,14 @@ pub(super) struct Seen {
     oom_kills: u64,
     is_lost: bool,
     booted: bool,
+}
+
+/// A gate that holds, or did a moment ago.
+#[derive(Clone, Copy, Debug, PartialEq)]
+struct Held {
+    gate: Gate,
+    since: Timestamp,
+    last: Timestamp,
 }
 
 /// Shards were lost: demand is what it was before, until clients are back.
@@ -130,16 +147,20 @@ impl History {
             }
             let past = |time: &mut Option<Timestamp>| *time = time.map(|time| time.min(now));
             past(&mut self.last_oom_kill);
+            past(&mut self.rebalanced);
             for seen in self.seen.values_mut() {
                 past(&mut seen.at);
                 past(&mut seen.idle_hot_since);
-                past(&mut seen.shed);
+                past(&mut seen.killed);
+                if let Some(step) = &mut seen.shed {
+                    step.at = now.min(step.at);
+                }
             }
             if let Some(loss) = &mut self.loss {
                 loss.at = loss.at.min(now);
             }
-            if let Some((_, since)) = &mut self.held {
-                *since = now.min(*since);
+            for held in &mut self.held {
+                (held.since, held.last) = (now.min(held.since), now.min(held.last));
             }
             if let Some((time, _)) = &mut self.bytes_per_load {
                 *time = now.min(*time);
@@ -170,7 +191,7 @@ impl History {
         let mut total = 0_u64;
         for (shard, state, report) in reports {
             let mut seen = before.remove(&shard.uid).unwrap_or_default();
-            self.last_oom_kill = self.last_oom_kill.max(shard.oom_killed_at().map(|time| time.min(now)));
+            seen.killed = seen.killed.max(shard.oom_killed_at().map(|time| time.min(now)));
             if !seen.booted
                 && shard.restarts == 0
                 && let Some((ready, created)) = shard.ready_since().zip(shard.created)
@@ -192,9 +213,10 @@ impl History {
                     lose(&seen); // the process ended, and its connections with it
                 }
                 if seen.hear(report, at) {
-                    self.last_oom_kill = self.last_oom_kill.max(Some(at));
+                    seen.killed = seen.killed.max(Some(at));
                 }
             }
+            self.last_oom_kill = self.last_oom_kill.max(seen.killed);
             self.heard |= state == ShardState::Fresh;
             if !is_gone {
                 total = total.saturating_add(seen.load);
@@ -291,13 +313,16 @@ impl History {
         self.changes.push((now, by));
     }
 
-    /// Since when this gate, or none, holds.
+    /// Since when this gate, or none, holds. One that opens for a moment, or gives way to another, has not gone: a cause that
+    /// comes and goes is told with its remedy too.
     pub(super) fn hold(&mut self, gate: Option<Gate>, now: Timestamp) -> Option<Timestamp> {
-        self.held = gate.map(|gate| match self.held {
-            Some((held, since)) if held == gate => (gate, since),
-            Some(_) | None => (gate, now),
-        });
-        self.held.map(|(_, since)| since)
+        self.held.retain(|held| elapsed(held.last, now) <= GATE_FORGOTTEN);
+        let gate = gate?;
+        match self.held.iter_mut().find(|held| held.gate == gate) {
+            Some(held) => held.last = now,
+            None => self.held.push(Held { gate, since: now, last: now }),
+        }
+        self.held.iter().find(|held| held.gate == gate).map(|held| held.since)
     }
 }
 

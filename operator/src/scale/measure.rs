@@ -94,6 +94,7 @@ pub(super) fn measure(policy: &Policy, members: &Members<'_>, history: &mut Hist
             by_connections,
             by_memory: by_memory_sum,
             raw: 0,
+            memory_percent: policy.memory_percent,
         },
         floor: shards_for(needed, target_down),
         excess,

@@ -3,7 +3,8 @@
 //! ```text
 //! census     pods + reports → who counts as what         measure   what load costs, what a shard holds, how many that makes
 //! history    windows, rates, what was learnt and lost    behavior  autoscaling/v2's policies
-//! victims    whom to take away, if what it holds fits    words     the decision, explained
+//! victims    whom to take away, if what it holds fits    shed      streams to end on hot shards
+//! rebalance  streams to move to new shards            words     the decision, explained
 //! ```
 //!
 //! Held connections are conserved and do not move by themselves, so memory is converted into load that a shard can hold, and
@@ -14,6 +15,8 @@ mod census;
 mod history;
 mod measure;
 mod policy;
+mod rebalance;
+mod shed;
 mod victims;
 mod words;
 
@@ -31,9 +34,9 @@ use mcp_crds::cluster::LastScale;
 pub use history::History;
 pub use policy::Policy;
 
-use crate::stages::{Decision, DrainReason, Gate, Held, Mode, Numbers, Observed, ShardState, Shed, elapsed};
+use crate::stages::{Census, Decision, DrainReason, Gate, Held, Mode, Numbers, Observed, ShardState, elapsed};
 use census::{Member, Members, Role};
-use measure::{Measure, limit_of};
+use measure::Measure;
 use policy::Size;
 use words::{Cause, Wanted};
 
@@ -41,10 +44,6 @@ use words::{Cause, Wanted};
 const OOM_KILL_HOLDS: Duration = Duration::from_mins(30);
 /// A gate that holds for this long is told with its remedy.
 const OLD: Duration = Duration::from_hours(1);
-/// At most this percentage of a shard's streams is shed in a step…
-const MOST_SHED: u64 = 5;
-/// …and a step is this long, so that its effect shows.
-const SHED_STEP: Duration = Duration::from_mins(1);
 /// A shard with less than this percentage of the target counts as without load.
 const IDLE_PERCENT: u64 = 1;
 
@@ -106,7 +105,8 @@ impl<'p, 'a> Pass<'p, 'a> {
         if mode != Mode::Paused {
             self.history.desired = Some(desired);
         }
-        let sheds = self.sheds();
+        let mut sheds = self.sheds();
+        sheds.extend(self.rebalance());
         if matches!(self.gate, None | Some(Gate::VictimsDoNotFit)) && words::decides(mode) && self.is_one_hot_among_cool() {
             self.gate = Some(Gate::HotShard);
         }
@@ -126,7 +126,7 @@ impl<'p, 'a> Pass<'p, 'a> {
             scaled,
             held,
             mode,
-            census: self.members.summary(),
+            census: Census { shedding: self.shedding(), fruitless: self.fruitless(), ..self.members.summary() },
             numbers,
             remembered: self.history.remembered(self.down_window(), self.now),
         }
@@ -326,35 +326,6 @@ impl<'p, 'a> Pass<'p, 'a> {
         }
     }
 
-    /// Whether a shard is hot, and the others have room for what it has too much: a new shard would not cool it.
-    fn is_one_hot_among_cool(&self) -> bool {
-        let has_room = self.measure.excess <= self.measure.headroom && self.members.fresh().count() > 1;
-        has_room && self.members.fresh().any(|m| words::is_hot(self.policy, m))
-    }
-
-    /// Ends streams on hot shards, while others are cool enough to take them.
-    fn sheds(&mut self) -> Vec<Shed> {
-        if self.policy.paused || !self.is_one_hot_among_cool() {
-            return vec![];
-        }
-        let mut sheds = vec![];
-        for member in self.members.fresh().filter(|m| words::is_hot(self.policy, m)) {
-            let Some((limit, report)) = limit_of(member).zip(member.report) else { continue };
-            let Some(seen) = self.history.seen.get_mut(&member.shard.uid) else { continue };
-            if report.streams == 0 || seen.shed.is_some_and(|time| elapsed(time, self.now) < SHED_STEP) {
-                continue;
-            }
-            seen.shed = Some(self.now);
-            let target = limit.saturating_mul(self.policy.memory_percent) / 100;
-            sheds.push(Shed {
-                pod: member.shard.pod(),
-                bytes: report.working_set_bytes.saturating_sub(target),
-                streams: (report.streams.saturating_mul(MOST_SHED) / 100).max(1),
-            });
-        }
-        sheds
-    }
-
     fn last_scale(&self, cause: Cause, from: u32, to: u32) -> LastScale {
         let whole = |size: u32| i32::try_from(size).unwrap_or(i32::MAX);
         LastScale {
@@ -371,7 +342,7 @@ impl<'p, 'a> Pass<'p, 'a> {
         let gate = self.gate?;
         let is_old = since.is_some_and(|since| elapsed(since, self.now) >= OLD);
         let wanted = Wanted { desired, raw: self.raw };
-        Some(Held { gate, message: words::held(gate, self.policy, self.members, wanted, is_old) })
+        Some(Held { gate, message: words::held(gate, self.policy, self.members, wanted, is_old, self.now) })
     }
 }
 

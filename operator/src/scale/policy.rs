@@ -21,6 +21,8 @@ pub struct Policy {
     pub(super) memory_limit: Option<u64>,
     /// Free capacity to keep.
     pub(super) buffer: u64,
+    /// Percent of all streams that may be ended in a minute to move them to new shards.
+    pub(super) rebalance: Option<u64>,
     pub(super) up: ScaleUp,
     pub(super) down: ScaleDown,
 }
@@ -61,7 +63,14 @@ impl Policy {
                 .unwrap_or(DEFAULT_MEMORY_TARGET)
                 .clamp(1, 100),
             memory_limit: limit.map(|bytes| bytes.0).filter(|bytes| *bytes > 0),
-            buffer: 0,
+            buffer: autoscaling
+                .and_then(|autoscaling| autoscaling.connections.buffer)
+                .and_then(|buffer| u64::try_from(buffer).ok())
+                .unwrap_or(0),
+            rebalance: autoscaling
+                .and_then(|autoscaling| autoscaling.rebalance)
+                .and_then(|rebalance| u64::try_from(rebalance.max_percent_per_minute).ok())
+                .filter(|percent| *percent > 0),
             up: behavior.scale_up,
             down: behavior.scale_down,
         }

@@ -7,7 +7,9 @@ use serde_json::json;
 
 use super::*;
 use crate::stages::fixture::{Cluster, MIB, at, pending, ready};
-use crate::stages::{Container, DrainReason, ObservedShard, Phase, Termination};
+use crate::stages::{Container, DrainReason, ObservedShard, Phase, ShedReason, Termination};
+
+mod gates;
 
 /// A cluster, the decisions about it, and time.
 struct Story {
@@ -103,6 +105,141 @@ fn one_hot_shard_among_nine_cool_ones_is_shed_and_nothing_is_scaled() {
         let later = story.pass(5);
         assert_eq!((later.desired, later.victims.len()), (10, 0));
     }
+}
+
+/// One hot shard among three cool ones, which obeys each order: its streams fall by what was asked, its memory to `after`.
+fn obeying(after: impl Fn(u64, u64) -> u64, streams_leave: bool) -> (Vec<Decision>, Story) {
+    let cluster =
+        Cluster::autoscaled(1, 300).with_ready(4).each(|s| s.load(1000, 200 * MIB)).shard(1, |s| s.load(1000, 420 * MIB));
+    let mut story = Story::settled(cluster);
+    let mut decisions = vec![];
+    for _ in 0..60 {
+        let decision = story.pass(5);
+        for shed in &decision.sheds {
+            assert_eq!((shed.pod.name.as_str(), shed.reason), ("tools-1", ShedReason::Memory));
+            story.change(|cluster| {
+                cluster.shard(1, |shard| {
+                    let report = shard.reported().unwrap();
+                    let left = report.streams - if streams_leave { shed.streams } else { 0 };
+                    shard.load(left, after(report.working_set_bytes, shed.streams));
+                })
+            });
+        }
+        decisions.push(decision);
+    }
+    (decisions, story)
+}
+
+#[test]
+fn a_shard_whose_memory_falls_with_its_streams_is_shed_until_it_is_cool_and_not_replaced() {
+    let (decisions, story) = obeying(|memory, streams| memory - streams * 380 * 1024, true);
+    let sheds = decisions.iter().filter(|decision| !decision.sheds.is_empty()).count();
+    assert!((2..=4).contains(&sheds), "{sheds}");
+    assert!(decisions.iter().all(|decision| decision.recycles.is_empty() && decision.census.fruitless.is_empty()));
+    assert!(decisions[0].census.shedding.contains("tools-1"));
+    assert!(decisions.last().unwrap().census.shedding.is_empty());
+    assert!(!words::is_hot(&Policy::of(&story.cluster.observed.cluster.spec), &member(&story, 1)));
+}
+
+#[test]
+fn a_shard_whose_memory_stays_though_its_streams_end_is_told_after_a_step_and_replaced_after_two() {
+    let (decisions, _) = obeying(|memory, _| memory, true);
+    let told = decisions.iter().position(|decision| decision.census.fruitless.contains("tools-1")).unwrap();
+    let replaced = decisions.iter().position(|decision| !decision.recycles.is_empty()).unwrap();
+    assert_eq!((told, replaced), (12, 25), "a minute, and another one");
+    assert!(decisions[told].recycles.is_empty());
+    let replaced = &decisions[replaced];
+    assert_eq!(replaced.recycles[0].name, "tools-1");
+    assert_eq!((replaced.desired, replaced.create), (4, 1), "its successor comes first");
+    assert!(replaced.sheds.is_empty(), "it ends all of its streams soon");
+}
+
+#[test]
+fn a_shard_whose_streams_do_not_leave_is_not_replaced_for_it() {
+    let (decisions, _) = obeying(|memory, _| memory, false);
+    assert!(decisions.iter().all(|decision| decision.recycles.is_empty() && decision.census.fruitless.is_empty()));
+}
+
+/// A shard as the census has it.
+fn member(story: &Story, index: u32) -> Member<'_> {
+    let policy = Policy::of(&story.cluster.observed.cluster.spec);
+    let mut history = story.history.clone();
+    let members = Members::take(&story.cluster.observed, &policy, &mut history, story.now);
+    *members.all.iter().find(|m| m.shard.index == index).unwrap()
+}
+
+#[test]
+fn a_buffer_is_kept_free_of_load_and_no_scale_in_breaks_it() {
+    let cluster = || Cluster::autoscaled(1, 300).with_ready(3).each(|s| s.load(2700, 80 * MIB));
+    assert_eq!(Story::settled(cluster()).pass(5).desired, 3);
+    let with_buffer =
+        |cluster: Cluster, buffer| cluster.spec(|spec| spec.autoscaling.as_mut().unwrap().connections.buffer = Some(buffer));
+    // 8,100 and 1,000 free: 3.25 shards at 2,800 each.
+    let decision = Story::settled(with_buffer(cluster(), 1000)).pass(5);
+    let scale = decision.last_scale.unwrap();
+    assert_eq!((decision.desired, scale.reason.as_str()), (4, "Connections"));
+    assert_eq!(scale.message, "8,100 connections and 1,000 to keep free need 3.3 shards at 2,800 each: 3 to 4.");
+    let idle = || Cluster::autoscaled(1, 300).with_ready(3).each(|s| s.load(100, 50 * MIB));
+    assert_eq!(Story::settled(idle()).pass(1200).desired, 1);
+    assert_eq!(Story::settled(with_buffer(idle(), 5000)).pass(1200).desired, 3, "5,300 at 2,000 each");
+}
+
+/// Five shards, the last one new and empty.
+fn uneven(rebalance: Option<i32>) -> Story {
+    let cluster = Cluster::autoscaled(5, 300).with_ready(5).each(|s| s.load(1000, 60 * MIB)).shard(4, |s| s.load(0, 40 * MIB));
+    Story::settled(cluster.spec(|spec| {
+        spec.autoscaling.as_mut().unwrap().rebalance =
+            rebalance.map(|percent| mcp_crds::cluster::Rebalance { max_percent_per_minute: percent });
+    }))
+}
+
+#[test]
+fn streams_move_to_a_new_shard_only_when_asked_and_no_more_than_is_allowed_in_a_minute() {
+    assert!((0..100).all(|_| uneven(None).pass(5).sheds.is_empty()), "off unless asked for");
+    let mut story = uneven(Some(1));
+    let (mut minute, mut passes) = (0, vec![]);
+    for pass in 0..(3 * 3600 / 5) {
+        let decision = story.pass(5);
+        assert_eq!(decision.desired, 5);
+        for shed in decision.sheds {
+            assert_eq!((shed.reason, shed.bytes), (ShedReason::Rebalance, 0));
+            minute += shed.streams;
+            passes.push(pass);
+            // They come back anywhere, one as likely as another.
+            let from = story.cluster.observed.shards.iter().position(|shard| shard.uid == shed.pod.uid).unwrap();
+            story.change(|cluster| {
+                cluster.each(|shard| {
+                    let report = shard.reported().unwrap();
+                    let gained = shed.streams / 5 + if shard.index == 4 { shed.streams % 5 } else { 0 };
+                    let left = if shard.index as usize == from { shed.streams } else { 0 };
+                    shard.load(report.streams + gained - left, report.working_set_bytes);
+                })
+            });
+        }
+        if pass % 12 == 11 {
+            assert!(minute <= 40, "{minute} of 4,000 in a minute");
+            minute = 0;
+        }
+    }
+    let loads: Vec<_> = story.cluster.observed.shards.iter().map(|shard| shard.reported().unwrap().streams).collect();
+    assert_eq!(loads.iter().sum::<u64>(), 4000);
+    assert!(loads.iter().all(|load| (720..=880).contains(load)), "{loads:?}");
+    assert!(*passes.last().unwrap() < 2 * 3600 / 5, "it comes to rest");
+}
+
+#[test]
+fn nothing_is_rebalanced_while_shards_come_go_or_are_silent() {
+    let moves = |change: fn(Cluster) -> Cluster| {
+        let mut story = uneven(Some(5));
+        story.change(change);
+        (0..20).any(|_| !story.pass(5).sheds.is_empty())
+    };
+    assert!(moves(|cluster| cluster));
+    assert!(!moves(|cluster| cluster.with_pending(1)));
+    assert!(!moves(|cluster| cluster.shard(0, |shard| shard.drain(DrainReason::ScaleIn, at(0)))));
+    assert!(!moves(|cluster| cluster.shard(0, |shard| shard.report = None)));
+    assert!(!moves(|cluster| cluster.shard(0, |shard| shard.template_hash = Some("template-0".into()))));
+    assert!(!moves(|cluster| cluster.spec(|spec| spec.paused = true)));
 }
 
 #[test]

@@ -1,9 +1,12 @@
 //! Decisions in words.
 
+use jiff::Timestamp;
+
+use super::OOM_KILL_HOLDS;
 use super::census::{Member, Members};
 use super::measure::{Measure, limit_of};
 use super::policy::Policy;
-use crate::stages::{Gate, Mode, Numbers};
+use crate::stages::{Gate, Mode, Numbers, elapsed};
 use crate::words::{self, names, percent, shards, size, tenths, thousands};
 
 /// Why the size changes, and the change: `lastScale.reason` and its message.
@@ -50,7 +53,7 @@ pub(super) fn scale(cause: Cause, policy: &Policy, measure: &Measure, from: u32,
             policy.memory_percent,
             size(u64::try_from(numbers.slot).unwrap_or(0)),
         ),
-        Cause::More => format!("{}{}", needed(numbers), by_bytes(policy, measure)),
+        Cause::More => format!("{}{}", needed(numbers, policy.buffer), by_bytes(policy, measure)),
         Cause::Less => {
             format!("{} fit {} at {} each", connections(numbers.demand), shards(u64::from(to)), thousands(numbers.target_down))
         }
@@ -61,9 +64,12 @@ pub(super) fn scale(cause: Cause, policy: &Policy, measure: &Measure, from: u32,
     format!("{why}: {from} to {to}.")
 }
 
-fn needed(numbers: &Numbers) -> String {
-    let total = numbers.demand.saturating_add(numbers.growth).saturating_add(numbers.waiting);
+fn needed(numbers: &Numbers, buffer: u64) -> String {
+    let total = numbers.demand.saturating_add(buffer).saturating_add(numbers.growth).saturating_add(numbers.waiting);
     let mut parts = vec![connections(numbers.demand)];
+    if buffer > 0 {
+        parts.push(format!("{} to keep free", thousands(buffer)));
+    }
     if numbers.waiting > 0 {
         parts.push(format!("{} that were refused", thousands(numbers.waiting)));
     }
@@ -95,7 +101,7 @@ fn connections(count: u64) -> String {
 }
 
 /// What to say about a gate. Names and causes; after an hour also the remedy; never an age.
-pub(super) fn held(gate: Gate, policy: &Policy, members: &Members<'_>, wanted: Wanted, is_old: bool) -> String {
+pub(super) fn held(gate: Gate, policy: &Policy, members: &Members<'_>, wanted: Wanted, is_old: bool, now: Timestamp) -> String {
     let Wanted { desired, raw } = wanted;
     let (message, remedy) = match gate {
         Gate::AtMaximum => (
@@ -105,12 +111,18 @@ pub(super) fn held(gate: Gate, policy: &Policy, members: &Members<'_>, wanted: W
         Gate::AtMinimum => (format!("Load asks for {}; `autoscaling.minReplicas` is {desired}.", shards(u64::from(raw))), ""),
         Gate::RateLimited => {
             let direction = if raw > desired { "scaleUp" } else { "scaleDown" };
-            (format!("Load asks for {}; `autoscaling.behavior.{direction}` allows no faster change.", shards(u64::from(raw))), "")
+            (
+                format!("Load asks for {}; `autoscaling.behavior.{direction}` allows no faster change.", shards(u64::from(raw))),
+                "Allow more in its `policies`.",
+            )
         }
         Gate::Stabilizing => {
             let window =
                 if raw > desired { &policy.up.stabilization_window_seconds } else { &policy.down.stabilization_window_seconds };
-            (format!("Load asks for {}; it has to ask for {window} s.", shards(u64::from(raw))), "")
+            (
+                format!("Load asks for {}; it has to ask for {window} s.", shards(u64::from(raw))),
+                "It asks for something else before they are over: shorten `stabilizationWindowSeconds` to follow it.",
+            )
         }
         Gate::ShardSilent => {
             let silent = names(members.unheard().map(|m| m.shard.name.as_str()));
@@ -124,7 +136,7 @@ pub(super) fn held(gate: Gate, policy: &Policy, members: &Members<'_>, wanted: W
             "Lower `autoscaling.maxReplicas` to drain it nevertheless.",
         ),
         Gate::RecentOomKill => (
-            "A shard was killed for memory within 30 minutes: nothing is scaled in.".to_owned(),
+            format!("{} killed for memory within 30 minutes: nothing is scaled in.", killed(members, now)),
             "Raise `resources.limits.memory`, or lower `autoscaling.memory.targetPercent`.",
         ),
         Gate::HotShard => {
@@ -134,10 +146,15 @@ pub(super) fn held(gate: Gate, policy: &Policy, members: &Members<'_>, wanted: W
                 "Look for a heavy tool, or delete the pod: it is drained and replaced.",
             )
         }
-        Gate::RolloutInProgress => (
-            "Shards are being replaced: nothing is scaled in.".to_owned(),
-            "The condition Progressing says which shard does not start; correct the spec.",
-        ),
+        Gate::RolloutInProgress => {
+            let left: Vec<_> = members.active().filter(|m| m.is_outdated).map(|m| m.shard.name.as_str()).collect();
+            let left =
+                if left.is_empty() || !is_old { String::new() } else { format!(" Still to be replaced: {}.", names(left)) };
+            (
+                format!("Shards are being replaced: nothing is scaled in.{left}"),
+                "The condition Progressing says which shard does not start; correct the spec.",
+            )
+        }
         Gate::InvalidReport => {
             let invalid = names(members.invalid().map(|m| m.shard.name.as_str()));
             (format!("The load report of {invalid} makes no sense: the size stays."), "Delete the pod: it is replaced.")
@@ -148,6 +165,17 @@ pub(super) fn held(gate: Gate, policy: &Policy, members: &Members<'_>, wanted: W
         ),
     };
     if is_old && !remedy.is_empty() { format!("{message} {remedy}") } else { message }
+}
+
+/// `tools-3 was`
+fn killed(members: &Members<'_>, now: Timestamp) -> String {
+    let is_recent = |m: &&Member<'_>| m.killed.is_some_and(|time| elapsed(time, now) < OOM_KILL_HOLDS);
+    let killed: Vec<_> = members.all.iter().filter(is_recent).map(|m| m.shard.name.as_str()).collect();
+    match killed.len() {
+        0 => "A shard that is gone was".to_owned(),
+        1 => format!("{} was", killed[0]),
+        _ => format!("{} were", names(killed)),
+    }
 }
 
 /// Whether a shard is so far over the memory target that streams should leave it.

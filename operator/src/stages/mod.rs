@@ -114,7 +114,7 @@ pub struct Decision {
     pub victims: Vec<Victim>,
     /// Streams to end on hot shards.
     pub sheds: Vec<Shed>,
-    /// Shards to replace because memory stays on them without load.
+    /// Shards to replace because memory stays on them, without load or though their streams end.
     pub recycles: Vec<PodRef>,
     /// The last change of size; of this pass when `scaled`.
     pub last_scale: Option<LastScale>,
@@ -150,6 +150,17 @@ pub struct Shed {
     pub bytes: u64,
     /// End at most this many streams.
     pub streams: u64,
+    /// Why.
+    pub reason: ShedReason,
+}
+
+/// Why streams of a shard that stays are ended.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub enum ShedReason {
+    /// It is over its memory target, and others have room.
+    Memory,
+    /// It is fuller than others, and `autoscaling.rebalance` allows to move some.
+    Rebalance,
 }
 
 /// Whether load decides the size: reasons of the condition `AutoscalingActive`.
@@ -217,6 +228,10 @@ pub struct Census {
     pub surge: BTreeSet<String>,
     /// Shards whose memory stays without load.
     pub poisoned: BTreeSet<String>,
+    /// Shards whose streams are being ended for want of memory.
+    pub shedding: BTreeSet<String>,
+    /// Of these, the ones whose memory did not fall when streams ended.
+    pub fruitless: BTreeSet<String>,
 }
 
 /// What a decision was computed from (autoscaling.md, "The decision").
@@ -246,6 +261,8 @@ pub struct Numbers {
     pub by_memory: u32,
     /// What load asks for now, before windows, rates and bounds.
     pub raw: u32,
+    /// Percent of its memory limit that a shard is meant to use; 0 when nothing was decided.
+    pub memory_percent: u64,
 }
 
 /// Why a shard is drained: reasons of the condition `Draining`, and values of an annotation.
@@ -396,6 +413,22 @@ impl Observed {
 // === impl reasons ===
 
 impl Gate {
+    /// All of them.
+    #[cfg(test)]
+    pub(crate) const ALL: [Self; 11] = [
+        Self::AtMaximum,
+        Self::AtMinimum,
+        Self::RateLimited,
+        Self::Stabilizing,
+        Self::ShardSilent,
+        Self::VictimsDoNotFit,
+        Self::RecentOomKill,
+        Self::HotShard,
+        Self::RolloutInProgress,
+        Self::InvalidReport,
+        Self::ClockMovedBack,
+    ];
+
     /// The reason in the condition `ScalingLimited`.
     pub fn as_str(self) -> &'static str {
         match self {

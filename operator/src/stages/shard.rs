@@ -456,6 +456,12 @@ pub fn elapsed(from: Timestamp, now: Timestamp) -> Duration {
     Duration::try_from(now.duration_since(from)).unwrap_or_default()
 }
 
+/// The moment so long before another.
+pub fn elapsed_before(duration: Duration, now: Timestamp) -> Timestamp {
+    let span = SignedDuration::try_from(duration).unwrap_or(SignedDuration::ZERO);
+    now.checked_sub(span).unwrap_or(Timestamp::MIN)
+}
+
 fn phase(text: Option<&str>) -> Phase {
     match text {
         Some("Running") => Phase::Running,

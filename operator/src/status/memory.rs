@@ -33,6 +33,28 @@ pub(super) fn memory_pressure(view: &View<'_>) -> Verdict {
     let target = view.memory_target();
     let guarded =
         view.memory().max_by_key(|m| (m.report.stage, view.heat(m), std::cmp::Reverse(m.shard.index))).unwrap_or(hottest);
+    let of = |names: &std::collections::BTreeSet<String>| {
+        let among = view.memory().filter(|memory| names.contains(&memory.shard.name));
+        among.max_by_key(|memory| (view.heat(memory), std::cmp::Reverse(memory.shard.index)))
+    };
+    if let Some(vain) = of(&view.decision.census.fruitless) {
+        let message = format!(
+            "{} at {}: its streams end and its memory does not fall. If the next step brings nothing either, it is replaced. \
+             Look for a tool that keeps memory.",
+            vain.shard.name,
+            shown_words(view, &vain)
+        );
+        return decide(Truth::True, "ShedIneffective", message);
+    }
+    if let Some(shed) = of(&view.decision.census.shedding).filter(|_| guarded.report.stage < GuardStage::Shedding) {
+        let message = format!(
+            "{} at {} ends streams, largest first, and takes no new ones{}. Look for a heavy tool.",
+            shed.shard.name,
+            shown_words(view, &shed),
+            others(view, &shed)
+        );
+        return decide(Truth::True, "Shedding", message);
+    }
     match guarded.report.stage {
         GuardStage::Shedding => {
             let ended = thousands(three_figures(guarded.report.shed_total));
@@ -71,6 +93,12 @@ fn others(view: &View<'_>, hot: &Memory<'_>) -> String {
         1 => format!("; the other shard is below {} %", most + 1),
         more => format!("; {more} other shards are below {} %", most + 1),
     }
+}
+
+/// The words of a shard, with the percentage that status shows of it.
+fn shown_words(view: &View<'_>, memory: &Memory<'_>) -> String {
+    let before = view.previous.hottest_shards.iter().find(|shard| shard.name == memory.shard.name);
+    format!("{} % of {}", memory.steady(before.map(|shard| shard.memory_percent)), crate::words::limit(memory.limit))
 }
 
 /// The words of the hottest shard, with the percentage that status shows.

@@ -66,7 +66,9 @@ pub(super) fn progressing(view: &View<'_>) -> Verdict {
         .chain(view.decision.recycles.iter().map(|pod| pod.name.as_str()))
         .collect();
     if !recycled.is_empty() {
-        return decide(Truth::True, "Recycling", format!("{} keeps memory without load, and is replaced.", names(recycled)));
+        let is_vain = recycled.iter().any(|name| view.decision.census.fruitless.contains(*name));
+        let why = if is_vain { "keeps memory though its streams end" } else { "keeps memory without load" };
+        return decide(Truth::True, "Recycling", format!("{} {why}, and is replaced.", names(recycled)));
     }
     let replaced: Vec<_> =
         view.draining().filter(|shard| is_draining_for(shard, DrainReason::Eviction)).map(|shard| shard.name.as_str()).collect();

@@ -564,6 +564,21 @@ fn memory_pressure_is_told_of_the_hottest_shard() {
         "True Shedding: tools-2 at 91 % of 512Mi ended 214 streams, largest first, and takes no new ones; \
          3 other shards are below 52 %. Look for a heavy tool."
     );
+    let mut shed = cluster(&stage(GuardStage::Normal, 770));
+    shed.decision.census.shedding.insert("tools-2".into());
+    assert_eq!(
+        shed.condition("MemoryPressure"),
+        "True Shedding: tools-2 at 77 % of 512Mi ends streams, largest first, and takes no new ones; \
+         3 other shards are below 52 %. Look for a heavy tool."
+    );
+    shed.decision.census.fruitless.insert("tools-2".into());
+    assert_eq!(
+        shed.condition("MemoryPressure"),
+        "True ShedIneffective: tools-2 at 77 % of 512Mi: its streams end and its memory does not fall. If the next step brings \
+         nothing either, it is replaced. Look for a tool that keeps memory."
+    );
+    shed.decision.recycles = vec![crate::stages::PodRef { name: "tools-2".into(), uid: "uid-2".into() }];
+    assert_eq!(shed.condition("Progressing"), "True Recycling: tools-2 keeps memory though its streams end, and is replaced.");
     let killed = cluster(&|shard| {
         let end = Termination { reason: "OOMKilled".into(), exit_code: 137, started: None, finished: Some(at(-60)) };
         shard.last_termination = Some(end);

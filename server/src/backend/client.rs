@@ -128,6 +128,11 @@ impl Clients {
         &self.answers
     }
 
+    /// The gate of a tool: its label in metrics is no name of a backend, which has no colon.
+    pub(crate) fn tool_gate(&self, tool: &str, limit: u32) -> Arc<Gate> {
+        self.gate(&format!("tool:{tool}"), limit)
+    }
+
     /// The gate of a backend: the one in use when its limit is unchanged, so that a new catalog does not double it.
     pub(super) fn gate(&self, label: &str, limit: u32) -> Arc<Gate> {
         let mut gates = self.gates.lock().unwrap_or_else(PoisonError::into_inner);

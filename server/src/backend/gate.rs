@@ -1,4 +1,4 @@
-//! How many calls of one backend run at one time.
+//! How many calls of one backend, or of one tool, run at one time.
 
 use std::sync::atomic::{AtomicUsize, Ordering};
 use std::time::Duration;
@@ -11,9 +11,9 @@ use super::metrics::BackendMetrics;
 /// The longest a call waits for others to end: a caller is better served by an error it can act upon than by a queue.
 const MAX_WAIT: Duration = Duration::from_secs(1);
 
-/// The bound on calls of one backend from one shard: so many run, as many again wait, at most a second each.
+/// The bound on calls of one backend or tool from one shard: so many run, as many again wait, at most a second each.
 #[derive(Debug)]
-pub(super) struct Gate {
+pub(crate) struct Gate {
     permits: Semaphore,
     limit: usize,
     waiting: AtomicUsize,
@@ -22,14 +22,14 @@ pub(super) struct Gate {
 
 /// A call that may run; it ends when this is dropped.
 #[derive(Debug)]
-pub(super) struct Entered<'a> {
+pub(crate) struct Entered<'a> {
     _permit: SemaphorePermit<'a>,
     metrics: &'a BackendMetrics,
 }
 
 /// Neither a place to run nor one to wait, or the wait was too long.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
-pub(super) struct Busy;
+pub(crate) struct Busy;
 
 struct Waiting<'a>(&'a Gate);
 
@@ -40,7 +40,7 @@ impl Gate {
     }
 
     /// Calls at one time.
-    pub(super) fn limit(&self) -> usize {
+    pub(crate) fn limit(&self) -> usize {
         self.limit
     }
 
@@ -52,7 +52,7 @@ impl Gate {
     ///
     /// # Cancel safety
     /// A call that stops waiting leaves its place to others.
-    pub(super) async fn enter(&self, deadline: Instant) -> Result<Entered<'_>, Busy> {
+    pub(crate) async fn enter(&self, deadline: Instant) -> Result<Entered<'_>, Busy> {
         let permit = match self.permits.try_acquire() {
             Ok(permit) => permit,
             Err(_) => self.queue(deadline).await?,

@@ -15,7 +15,7 @@ pub(crate) mod code;
 pub mod credentials;
 mod error;
 pub mod fixed;
-mod gate;
+pub(crate) mod gate;
 pub mod http;
 pub mod metrics;
 pub(crate) mod promise;

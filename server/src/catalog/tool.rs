@@ -9,6 +9,7 @@ use serde_json::{Map, Value};
 use super::schema::{self, InvalidArguments};
 use super::{Means, chain};
 use crate::backend::code::{CodeTool, Handler, TaskRule};
+use crate::backend::gate::{Busy, Gate};
 use crate::backend::http::HttpTool;
 use crate::backend::promise::Promise;
 use crate::backend::template::Template;
@@ -23,6 +24,8 @@ pub struct Tool {
     input: Validator,
     promise: Arc<Promise>,
     backend: Backend,
+    /// `maxInFlightRequests` of the tool.
+    gate: Option<Arc<Gate>>,
 }
 
 impl Tool {
@@ -43,7 +46,8 @@ impl Tool {
         {
             return Err(format!("its static answer breaks its output schema: {why}"));
         }
-        Ok(Self { input, promise, backend })
+        let gate = tool.max_in_flight_requests.map(|limit| means.clients.tool_gate(&definition.name, limit));
+        Ok(Self { input, promise, backend, gate })
     }
 
     /// A tool of the program.
@@ -55,7 +59,7 @@ impl Tool {
     ) -> Result<Self, String> {
         let (input, promise) = validators(definition).map_err(|error| format!("{}: {error}", definition.name))?;
         let backend = Backend::Code(Box::new(CodeTool { name: definition.name.clone(), handler, handle, task }));
-        Ok(Self { input, promise, backend })
+        Ok(Self { input, promise, backend, gate: None })
     }
 
     /// Checks arguments against the input schema; absent ones are `{}`.
@@ -77,8 +81,21 @@ impl Tool {
     /// # Cancel safety
     /// Dropping the future ends the call; what a REST API has done by then stays done.
     pub async fn call(&self, arguments: Map<String, Value>, asking: Asking<'_>) -> Result<Answered, Fault> {
+        let _entered = match &self.gate {
+            None => None,
+            Some(gate) => match gate.enter(asking.deadline).await {
+                Ok(entered) => Some(entered),
+                Err(Busy) => return Ok(Answered::Result(busy(&self.promise.tool, gate.limit()))),
+            },
+        };
         self.backend.call(arguments, asking, &self.promise).await
     }
+}
+
+/// What the model is told when as many calls run and wait as may.
+fn busy(tool: &str, limit: usize) -> CallToolResult {
+    let calls = if limit == 1 { "1 call".to_owned() } else { format!("{limit} calls") };
+    CallToolResult::error(format!("The tool {tool} is busy: it answers at most {calls} at one time. Try again in a moment."))
 }
 
 /// The schemas of a tool, compiled.

@@ -61,6 +61,7 @@ pub fn tool(name: &str, text: &str) -> CompiledTool {
             content: vec![ContentBlock { text: Some(text.to_owned()), ..ContentBlock::default() }],
             ..ToolOutput::default()
         }),
+        max_in_flight_requests: None,
     }
 }
 

@@ -42,6 +42,11 @@ pub struct Tool {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(transform = rules::any_object())]
     pub output_schema: Option<Value>,
+    /// Calls of this tool at one time from one shard; past it a short queue, then an error. For a tool that takes much memory or
+    /// time. Unset: only the bounds of the shard and of the backend.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(range(min = 1, max = 10_000))]
+    pub max_in_flight_requests: Option<i32>,
     /// Always the same answer.
     #[serde(rename = "static", skip_serializing_if = "Option::is_none")]
     pub fixed: Option<ToolOutput>,

@@ -110,7 +110,11 @@ impl Compiler<'_> {
             input_schema,
             output_schema: tool.output_schema.clone(),
         };
-        (self.problems.len() == problems).then_some(CompiledTool { definition, answer: answer? })
+        let max_in_flight_requests = tool.max_in_flight_requests.map(|most| u32::try_from(most).unwrap_or(0));
+        if max_in_flight_requests == Some(0) {
+            self.invalid(&at.field("maxInFlightRequests"), "must be at least 1");
+        }
+        (self.problems.len() == problems).then_some(CompiledTool { definition, answer: answer?, max_in_flight_requests })
     }
 
     fn input_schema(&mut self, schema: &Value, at: &Path) {

@@ -1,0 +1,154 @@
+//! Streams to end on a hot shard while others are cool, and what came of it: a shard whose memory stays though its streams
+//! end is replaced.
+
+use std::time::Duration;
+
+use jiff::Timestamp;
+
+use super::Pass;
+use super::census::{Member, Role};
+use super::measure::limit_of;
+use super::words;
+use crate::stages::{Shed, ShedReason, elapsed};
+
+/// At most this percentage of a shard's streams is shed in a step…
+pub(super) const MOST_SHED: u64 = 5;
+/// …and a step is this long, so that its effect shows.
+pub(super) const SHED_STEP: Duration = Duration::from_mins(1);
+/// A shard is still being shed for this long after a step: the next one may be a pass late.
+const SHEDDING: Duration = Duration::from_secs(90);
+/// Steps in a row that freed less than half of what was expected, before the shard is replaced. One is told.
+pub(super) const FRUITLESS_STEPS: u8 = 2;
+
+/// A step that was taken, and what it should bring.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub(super) struct Step {
+    pub(super) at: Timestamp,
+    /// Streams that were to end.
+    asked: u64,
+    /// Streams before.
+    streams: u64,
+    /// Working set before, bytes.
+    memory: u64,
+    /// Bytes that the end of so many streams should free.
+    expected: u64,
+    /// Whether it is over, and what came of it was seen.
+    is_over: bool,
+}
+
+/// What came of a step.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Outcome {
+    /// Memory fell by at least half of what was expected.
+    Fell,
+    /// The streams went, and memory did not.
+    Stayed,
+    /// The streams did not go, or others came in their place: it says nothing about memory.
+    Unknown,
+}
+
+// === impl Step ===
+
+impl Step {
+    fn outcome(&self, member: &Member<'_>) -> Outcome {
+        let Some(report) = member.report else { return Outcome::Unknown };
+        if self.memory.saturating_sub(report.working_set_bytes).saturating_mul(2) >= self.expected {
+            Outcome::Fell
+        } else if self.streams.saturating_sub(report.streams).saturating_mul(2) >= self.asked {
+            Outcome::Stayed
+        } else {
+            Outcome::Unknown
+        }
+    }
+}
+
+// === impl Pass ===
+
+impl Pass<'_, '_> {
+    /// Whether a shard is hot, and the others have room for what it has too much: a new shard would not cool it. One that is to
+    /// be replaced for it ends all of its streams soon.
+    pub(super) fn is_one_hot_among_cool(&self) -> bool {
+        let has_room = self.measure.excess <= self.measure.headroom && self.members.fresh().count() > 1;
+        has_room && self.members.fresh().any(|m| self.sheds_streams(m))
+    }
+
+    fn sheds_streams(&self, member: &Member<'_>) -> bool {
+        let fruitless = self.history.seen.get(&member.shard.uid).map_or(0, |seen| seen.fruitless);
+        member.role != Role::Recycled && fruitless < FRUITLESS_STEPS && words::is_hot(self.policy, member)
+    }
+
+    /// Ends streams on hot shards, while others are cool enough to take them.
+    pub(super) fn sheds(&mut self) -> Vec<Shed> {
+        self.watch_sheds();
+        if self.policy.paused || !self.is_one_hot_among_cool() {
+            return vec![];
+        }
+        let members = self.members;
+        let hot: Vec<_> = members.fresh().filter(|m| self.sheds_streams(m) && !self.is_within_step(m)).collect();
+        let mut sheds = vec![];
+        for member in hot {
+            let Some((limit, report)) = limit_of(member).zip(member.report) else { continue };
+            if report.streams == 0 {
+                continue;
+            }
+            let target = limit.saturating_mul(self.policy.memory_percent) / 100;
+            let bytes = report.working_set_bytes.saturating_sub(target);
+            let streams = (report.streams.saturating_mul(MOST_SHED) / 100).max(1);
+            sheds.push(self.shed(member, bytes, streams));
+        }
+        sheds
+    }
+
+    /// Whether streams of this shard ended less than a step ago.
+    fn is_within_step(&self, member: &Member<'_>) -> bool {
+        let step = self.history.seen.get(&member.shard.uid).and_then(|seen| seen.shed);
+        step.is_some_and(|step| elapsed(step.at, self.now) < SHED_STEP)
+    }
+
+    /// Notes a step, and returns it.
+    fn shed(&mut self, member: &Member<'_>, bytes: u64, streams: u64) -> Shed {
+        if let Some((seen, report)) = self.history.seen.get_mut(&member.shard.uid).zip(member.report) {
+            let kept = u128::from(report.working_set_bytes.saturating_sub(report.base_bytes));
+            let share = kept * u128::from(streams) / u128::from(report.load().max(1));
+            let expected = u64::try_from(share).unwrap_or(u64::MAX).min(bytes);
+            let (at, memory) = (self.now, report.working_set_bytes);
+            seen.shed = Some(Step { at, asked: streams, streams: report.streams, memory, expected, is_over: false });
+        }
+        Shed { pod: member.shard.pod(), bytes, streams, reason: ShedReason::Memory }
+    }
+
+    /// Looks at what came of steps that are over, and says which shards are being shed and which of them in vain.
+    fn watch_sheds(&mut self) {
+        for member in &self.members.all {
+            let is_hot = words::is_hot(self.policy, member);
+            let Some(seen) = self.history.seen.get_mut(&member.shard.uid) else { continue };
+            if member.report.is_some() && !is_hot {
+                seen.fruitless = 0;
+            }
+            let Some(step) = seen.shed.as_mut().filter(|step| !step.is_over && elapsed(step.at, self.now) >= SHED_STEP) else {
+                continue;
+            };
+            step.is_over = true;
+            match step.outcome(member) {
+                Outcome::Fell => seen.fruitless = 0,
+                Outcome::Stayed if is_hot => seen.fruitless = seen.fruitless.saturating_add(1),
+                Outcome::Stayed | Outcome::Unknown => {}
+            }
+        }
+    }
+
+    /// Names of the shards whose streams are being ended.
+    pub(super) fn shedding(&self) -> std::collections::BTreeSet<String> {
+        let is_shed = |m: &&Member<'_>| {
+            let step = self.history.seen.get(&m.shard.uid).and_then(|seen| seen.shed);
+            m.state.is_active() && step.is_some_and(|step| elapsed(step.at, self.now) < SHEDDING)
+        };
+        self.members.all.iter().filter(is_shed).map(|m| m.shard.name.clone()).collect()
+    }
+
+    /// Names of the shards whose streams ended in vain.
+    pub(super) fn fruitless(&self) -> std::collections::BTreeSet<String> {
+        let is_fruitless = |m: &&Member<'_>| self.history.seen.get(&m.shard.uid).is_some_and(|seen| seen.fruitless > 0);
+        self.members.all.iter().filter(is_fruitless).map(|m| m.shard.name.clone()).collect()
+    }
+}
