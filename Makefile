@@ -11,6 +11,7 @@ export IMAGE_TAG ?= dev
 CARGO ?= cargo
 TOOLS := $(CURDIR)/.cache/tools
 CARGO_DENY_VERSION := 0.20.2
+CARGO_MUTANTS_VERSION := 27.1.0
 
 .PHONY: help
 help: ## List the verbs
@@ -85,3 +86,13 @@ clients: ## fastmcp and the MCP Inspector against our fixture; ONLY="typescript 
 .PHONY: soak
 soak: ## An operator at rest for thirty minutes, on the cluster: it writes nothing; SECONDS_AT_REST=number
 	@MCP_TEST_REST_SECONDS=$(or $(SECONDS_AT_REST),1800) tests/run/e2e rest::an_operator_at_rest_writes_nothing
+
+.PHONY: mutants
+mutants: $(TOOLS)/bin/cargo-mutants ## Break each line of the autoscaler and the rollout: which tests go red? Hours; ONLY=file, SHARD=k/n
+	@mkdir -p .cache/mutants
+	nice -n 19 $(TOOLS)/bin/cargo-mutants mutants --package mcp-operator --no-shuffle --colors never --output .cache/mutants \
+		$(addprefix --file ,$(or $(ONLY),'operator/src/scale/*.rs' 'operator/src/rollout.rs' 'operator/src/rollout/*.rs')) \
+		$(addprefix --shard ,$(SHARD)) -- --lib -- scale:: rollout:: simulation::
+
+$(TOOLS)/bin/cargo-mutants:
+	$(CARGO) install --locked --quiet --root $(TOOLS) cargo-mutants@$(CARGO_MUTANTS_VERSION)

@@ -83,6 +83,7 @@ const WALLS: &[Wall] = &[
             "operator/src/keys",
             "operator/src/status",
             "operator/src/budget",
+            "operator/src/explain",
         ],
         never: EDGES,
     },
@@ -99,6 +100,7 @@ const WALLS: &[Wall] = &[
             "operator/src/keys",
             "operator/src/status",
             "operator/src/budget",
+            "operator/src/explain",
         ],
         never: OPERATOR_EDGE,
     },
@@ -136,6 +138,11 @@ const WALLS: &[Wall] = &[
         because: "only reconcile knows the order of the steps",
         files: &["operator/src/keys"],
         never: &["crate::scale", "crate::rollout", "crate::desired", "crate::flip", "crate::status"],
+    },
+    Wall {
+        because: "what explains a decision takes none itself",
+        files: &["operator/src/explain"],
+        never: &["crate::rollout", "crate::desired", "crate::flip", "crate::status", "crate::keys"],
     },
     Wall {
         because: "the edge moves bytes and judges nothing",

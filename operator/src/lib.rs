@@ -10,7 +10,8 @@
 //! ```
 //!
 //! Judgement is pure (`scale`, `rollout`, `placement`, `desired`, `flip`, `status`, `budget`): no client, no clock, no randomness. The edge
-//! (`observe`, `apply`, `shards`, `references`, `events`) moves bytes and judges nothing. Only `reconcile` knows the order.
+//! (`observe`, `apply`, `shards`, `references`, `events`) moves bytes and judges nothing. Only `reconcile` knows the order
+//! (`explain` runs the decision alone).
 //! The operator never writes `.spec`, never lists or watches Secrets, and keeps no state that a new process would miss.
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
@@ -23,6 +24,7 @@ pub mod controller;
 pub mod desired;
 pub mod error;
 pub mod events;
+pub mod explain;
 #[cfg(test)]
 mod fake_api;
 pub mod flip;

@@ -5,6 +5,8 @@ mod harness;
 
 use std::time::Duration;
 
+use futures::StreamExt as _;
+use futures::stream::FuturesUnordered;
 use harness::{Client, Running, arrives, config, modern, post, publish, slow, tool};
 use mcp_crds::control::Key;
 use mcp_server::Ending;
@@ -133,10 +135,12 @@ async fn an_order_to_shed_ends_a_twentieth_with_its_result_and_the_others_stay()
     assert_eq!(server.control_signed("/shed", &json!({"streams": 21}), &"2".repeat(32), &stranger).await.status, 401);
     let answered = server.control("/shed", &json!({"streams": 21})).await;
     assert_eq!((answered.status, answered.json()), (200, json!({"ended": 2})), "a twentieth, rounded up");
-    for mut oldest in held.drain(..2) {
-        let result = messages(&oldest.rest().await);
+    let mut ends: FuturesUnordered<_> = held.iter_mut().map(Client::rest).collect();
+    for _ in 0..2 {
+        let result = messages(&ends.next().await.unwrap());
         assert_eq!(result.last().unwrap()["result"]["resultType"], "complete");
     }
+    drop(ends);
     server.until("shed", |shard| shard.load.streams() == 19).await;
     assert_eq!(server.load(&json!({})).await.shed_total, 2);
     let again = server.control("/shed", &json!({"streams": 21})).await;

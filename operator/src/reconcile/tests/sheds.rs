@@ -72,7 +72,9 @@ fn start(world: &World, index: u32) {
 async fn a_hot_shard_is_fenced_and_told_to_end_streams_and_the_event_says_so() {
     let mut world = World::new(AUTOSCALED).await;
     world.pass().await;
-    (0..2).for_each(|index| start(&world, index));
+    for index in 0..2 {
+        start(&world, index);
+    }
     let told = Told::default();
     let shards = shards(told.clone()).await;
     let context = Arc::get_mut(&mut world.context).unwrap();
