@@ -96,3 +96,19 @@ mutants: $(TOOLS)/bin/cargo-mutants ## Break each line of the autoscaler and the
 
 $(TOOLS)/bin/cargo-mutants:
 	$(CARGO) install --locked --quiet --root $(TOOLS) cargo-mutants@$(CARGO_MUTANTS_VERSION)
+
+# Cargo's folder of what it built, and the profile of what is measured.
+BUILT := $(or $(CARGO_TARGET_DIR),target)
+PROFILE ?= release
+
+.PHONY: load
+load: ## The load tool, against any MCP server on this machine: ARGS="calls --url http://127.0.0.1:8080/mcp"; ARGS=--help tells all
+	@$(CARGO) run --locked --quiet --profile $(PROFILE) -p mcp-load -- $(or $(ARGS),--help)
+
+# Each by itself, as it ships: built together they would share the features of all.
+.PHONY: bench
+bench: ## Figures against bare hyper and the official SDK (docs/benchmarks.md): ONLY=calls,open filters, ARGS=--quick sees whether it works
+	@$(CARGO) build --locked --profile $(PROFILE) -p mcp-server
+	@$(CARGO) build --locked --profile $(PROFILE) -p mcp-baseline
+	@$(CARGO) build --locked --profile $(PROFILE) -p mcp-load -p fleet
+	@$(BUILT)/$(subst dev,debug,$(PROFILE))/mcp-load bench --binaries $(BUILT)/$(subst dev,debug,$(PROFILE)) $(if $(ONLY),--only $(ONLY)) $(ARGS)

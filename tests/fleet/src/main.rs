@@ -39,6 +39,9 @@ const ENV_URL: &str = "MCP_URL";
 /// Where it asks for a rollout.
 const ENV_ROLL_URL: &str = "MCP_ROLL_URL";
 
+/// Where the command finds the shards when there is no proxy: JSON, one object each with `url`, `admin` and `pid`.
+const ENV_SHARDS: &str = "MCP_SHARDS";
+
 /// Starts shards on this machine, then runs a command against them.
 #[derive(Debug, Parser)]
 #[command(
@@ -70,6 +73,10 @@ struct Flags {
     #[arg(long)]
     rolling: bool,
 
+    /// No proxy: the command finds the shards in `MCP_SHARDS`.
+    #[arg(long, conflicts_with = "rolling")]
+    direct: bool,
+
     /// The command, and its arguments.
     #[arg(last = true, required = true)]
     command: Vec<String>,
@@ -90,6 +97,7 @@ async fn run(flags: Flags) -> Result<ExitCode, String> {
     std::fs::create_dir_all(&flags.logs).map_err(|error| format!("{}: {error}", flags.logs.display()))?;
     let front = match flags.shards {
         1 if !flags.rolling => None,
+        _ if flags.direct => None,
         _ => Some(listener().await?),
     };
     let addresses = shard::free_addresses(flags.shards)?;
@@ -115,6 +123,7 @@ async fn run(flags: Flags) -> Result<ExitCode, String> {
         let log = flags.logs.join("requests.log");
         tokio::spawn(Proxy::new(Arc::clone(&upstreams), Arc::clone(&tally), &log).serve(front))
     });
+    let seen = serde_json::Value::from(shards.iter().map(Shard::told).collect::<Vec<_>>()).to_string();
     let shards = Arc::new(tokio::sync::Mutex::new(shards));
     let mut told = vec![(ENV_URL, entrance.port())];
     let mut rolls = None;
@@ -134,7 +143,7 @@ async fn run(flags: Flags) -> Result<ExitCode, String> {
         rolls = Some(tokio::spawn(Arc::new(rolling).serve(listener)));
     }
 
-    let status = command(&flags.command, &told).await?;
+    let status = command(&flags.command, &told, &seen).await?;
     operating.abort();
     // A shard that died took what it should have shown with it.
     for shard in &mut *shards.lock().await {
@@ -158,12 +167,13 @@ async fn listener() -> Result<TcpListener, String> {
 }
 
 /// Runs it; it is told ports as URLs.
-async fn command(command: &[String], told: &[(&str, u16)]) -> Result<ExitCode, String> {
+async fn command(command: &[String], told: &[(&str, u16)], shards: &str) -> Result<ExitCode, String> {
     let [program, arguments @ ..] = command else { return Err("no command".to_owned()) };
     // The official suite fails any host but localhost.
     let urls = told.iter().map(|(name, port)| (*name, format!("http://localhost:{port}/mcp")));
     let mut child = Command::new(program);
-    let status = child.args(arguments).envs(urls).kill_on_drop(true).status().await;
+    let child = child.args(arguments).envs(urls).env(ENV_SHARDS, shards);
+    let status = child.kill_on_drop(true).status().await;
     let status = status.map_err(|error| format!("{program}: {error}"))?;
     Ok(status.code().and_then(|code| u8::try_from(code).ok()).map_or(ExitCode::FAILURE, ExitCode::from))
 }

@@ -84,6 +84,16 @@ impl Shard {
         Member { name: self.name.clone(), address: self.addresses.control.to_string() }
     }
 
+    /// What the command is told of it.
+    pub(crate) fn told(&self) -> serde_json::Value {
+        let Addresses { data, admin, .. } = self.addresses;
+        serde_json::json!({
+            "url": format!("http://{data}/mcp"),
+            "admin": format!("http://{admin}"),
+            "pid": self.child.id(),
+        })
+    }
+
     /// Fails when the process has ended.
     pub(crate) fn still_runs(&mut self) -> Result<(), String> {
         match self.child.try_wait() {

@@ -1,0 +1,473 @@
+//! The figures that are measured, one function for each group. Servers take turns, so that what the machine does meanwhile is
+//! in all of them.
+
+use std::path::PathBuf;
+use std::thread::sleep;
+use std::time::Duration;
+
+use serde_json::{Value, json};
+
+use super::plot::{Axes, Line, svg};
+use super::proc;
+use super::server::{CORES, Kind, Server, load, measure};
+use super::table::{Figure, Goal};
+use crate::fanout;
+use crate::request::Era;
+
+/// Memory is read when the process has been quiet for a moment.
+const SETTLE: Duration = Duration::from_millis(1500);
+
+/// How much is measured.
+#[derive(Clone, Debug)]
+pub(super) struct Scale {
+    pub(super) pairs: usize,
+    /// Seconds of one sample of calls.
+    pub(super) seconds: f64,
+    pub(super) streams: usize,
+    /// Pairs of what takes long: memory, idle connections, floods.
+    pub(super) few: usize,
+    pub(super) sessions: usize,
+    pub(super) abandoned: usize,
+    pub(super) mute_seconds: u64,
+}
+
+/// Where things are, and what was measured.
+#[derive(Debug)]
+pub(super) struct Lab {
+    pub(super) binaries: PathBuf,
+    pub(super) scratch: tempfile::TempDir,
+    pub(super) scale: Scale,
+    pub(super) figures: Vec<Figure>,
+    pub(super) raw: Vec<Value>,
+    pub(super) plots: Option<PathBuf>,
+    /// Kept for `plots`.
+    pub(super) notes: String,
+}
+
+/// A group of figures, by the name that `--only` takes.
+pub(super) type Measure = fn(&mut Lab) -> Result<(), String>;
+pub(super) const ALL: [(&str, Measure); 9] = [
+    ("calls", calls),
+    ("open", open_loop),
+    ("streams", streams),
+    ("legacy", legacy_streams),
+    ("idle", idle),
+    ("initialize", initialize),
+    ("abandoned", abandoned),
+    ("mute", mute),
+    ("fanout", fan_out),
+];
+
+const ERAS: [Era; 2] = [Era::Modern, Era::Legacy];
+
+impl Lab {
+    fn start(&self, kind: Kind) -> Result<Server, String> {
+        Server::start(kind, &self.binaries, self.scratch.path())
+    }
+
+    fn three(&self) -> Result<[Server; 3], String> {
+        Ok([self.start(Kind::Ours(1))?, self.start(Kind::Hyper)?, self.start(Kind::Sdk)?])
+    }
+
+    fn add(&mut self, figure: Figure) {
+        eprintln!("{}", super::table::table(std::slice::from_ref(&figure)).lines().nth(2).unwrap_or_default());
+        self.figures.push(figure);
+    }
+}
+
+/// Which server begins changes from pair to pair.
+fn order<T>(items: &[T], pair: usize) -> impl Iterator<Item = (usize, &T)> {
+    (0..items.len()).map(move |n| (n + pair) % items.len()).map(move |n| (n, &items[n]))
+}
+
+fn samples(figure: &mut Figure, server: usize) -> &mut Vec<f64> {
+    match server {
+        0 => &mut figure.ours,
+        1 => &mut figure.hyper,
+        _ => &mut figure.sdk,
+    }
+}
+
+fn number(value: &Value, path: &str) -> f64 {
+    value.pointer(path).and_then(Value::as_f64).unwrap_or(f64::NAN)
+}
+
+/// CPU per call, calls per second, and p99 of saturation.
+fn calls(lab: &mut Lab) -> Result<(), String> {
+    let servers = lab.three()?;
+    for era in ERAS {
+        for connections in [32, 256] {
+            let of = format!("{}, {connections} connections", era.name());
+            let mut cpu = Figure::new(format!("CPU per tools/call, {of}"), "µs", Goal::AtMostTimes(1.33));
+            let mut rate = Figure::new(format!("calls per second, {of}"), "1/s", Goal::AtLeastTimes(0.75));
+            let goal = if connections == 256 { Goal::AtMostTimes(2.0) } else { Goal::None };
+            let mut p99 = Figure::new(format!("p99 saturated, {of}"), "µs", goal);
+            let mut bodies = [0.0; 3];
+            for pair in 0..lab.scale.pairs {
+                for (n, server) in order(&servers, pair) {
+                    let before = server.cpu();
+                    let said = measure(
+                        &[
+                            "calls",
+                            &format!("--url={}", server.urls[0]),
+                            &format!("--era={}", era.name()),
+                            &format!("--connections={connections}"),
+                            &format!("--seconds={}", lab.scale.seconds),
+                            "--warm-up=0.2",
+                        ],
+                        "good",
+                    )?;
+                    let spent = server.cpu().saturating_sub(before);
+                    if said["errors"] != 0 || said["lost"] != 0 {
+                        return Err(format!("{}: {said}", server.kind.name()));
+                    }
+                    samples(&mut cpu, n).push(spent.as_secs_f64() * 1e6 / number(&said, "/answers"));
+                    samples(&mut rate, n).push(number(&said, "/per_second"));
+                    samples(&mut p99, n).push(number(&said, "/latency_us/p99"));
+                    bodies[n] = number(&said, "/body_bytes");
+                    lab.raw.push(json!({ "figure": of, "server": server.kind.name(), "pair": pair, "cpu_s": spent.as_secs_f64(), "said": said }));
+                }
+            }
+            cpu.note = format!("bodies {} / {} / {} B", bodies[0], bodies[1], bodies[2]);
+            lab.add(cpu);
+            lab.add(rate);
+            lab.add(p99);
+        }
+    }
+    Ok(())
+}
+
+fn holding(server: &Server, era: Era, streams: usize) -> [String; 4] {
+    [
+        "hold".to_owned(),
+        format!("--url={}", server.urls.join(",")),
+        format!("--era={}", era.name()),
+        format!("--streams={streams}"),
+    ]
+}
+
+fn hold(arguments: &[String]) -> Result<(crate::processes::Worker, Value), String> {
+    let mut worker = load(&arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
+    let said = worker.hear("held")?;
+    Ok((worker, said))
+}
+
+/// Latency at 2,000 calls a second while streams are held.
+fn open_loop(lab: &mut Lab) -> Result<(), String> {
+    let servers = lab.three()?;
+    let streams = lab.scale.streams;
+    let mut holders = Vec::new();
+    for server in &servers {
+        holders.push(hold(&holding(server, Era::Modern, streams))?.0);
+    }
+    let of = format!("2,000 calls/s open loop, {streams} streams held");
+    let mut figures = ["p50", "p95", "p99"].map(|quantile| {
+        let goal = if quantile == "p50" { Goal::None } else { Goal::AtMostTimes(2.0) };
+        Figure::new(format!("{quantile}, {of}"), "µs", goal)
+    });
+    for pair in 0..lab.scale.pairs {
+        for (n, server) in order(&servers, pair) {
+            let said = open_calls(server, 2000, lab.scale.seconds.max(1.0) * 1.5)?;
+            for (figure, path) in figures.iter_mut().zip(["/latency_us/p50", "/latency_us/p95", "/latency_us/p99"]) {
+                samples(figure, n).push(number(&said, path));
+            }
+            lab.raw.push(json!({ "figure": of, "server": server.kind.name(), "pair": pair, "said": said }));
+        }
+    }
+    for holder in &mut holders {
+        let end = holder.end("end")?;
+        if end["ended_by_server"] != 0 {
+            figures[0].note = format!("{} streams were ended", end["ended_by_server"]);
+        }
+    }
+    for figure in figures {
+        lab.add(figure);
+    }
+    if lab.plots.is_some() {
+        latency_plot(lab, &servers)?;
+    }
+    Ok(())
+}
+
+fn open_calls(server: &Server, rate: usize, seconds: f64) -> Result<Value, String> {
+    measure(
+        &[
+            "calls",
+            &format!("--url={}", server.urls[0]),
+            "--connections=64",
+            &format!("--rate={rate}"),
+            &format!("--seconds={seconds}"),
+            "--warm-up=0.3",
+        ],
+        "good",
+    )
+}
+
+fn latency_plot(lab: &mut Lab, servers: &[Server; 3]) -> Result<(), String> {
+    let mut lines: Vec<_> = servers.iter().map(|server| Line { name: server.kind.name(), points: vec![] }).collect();
+    for rate in [1000, 5000, 10_000, 20_000, 30_000, 40_000, 50_000, 60_000, 70_000] {
+        for (line, server) in lines.iter_mut().zip(servers) {
+            // Past saturation a line only says how long it was measured.
+            if line.points.last().is_some_and(|(_, p99)| *p99 > 50_000.0) {
+                continue;
+            }
+            let said = open_calls(server, rate, lab.scale.seconds)?;
+            line.points.push((rate as f64, number(&said, "/latency_us/p99")));
+            lab.raw.push(json!({ "plot": "latency", "server": line.name, "rate": rate, "said": said }));
+        }
+    }
+    let title = format!("p99 of tools/call, open loop, 64 connections ({})", lab.notes);
+    let axes = Axes { title: &title, x: "calls per second, as scheduled", y: "p99, µs", log: true };
+    lab.write_plot("latency-against-load.svg", &svg(axes, &lines))
+}
+
+/// What one held stream takes, and how fast streams are opened.
+fn streams(lab: &mut Lab) -> Result<(), String> {
+    let count = lab.scale.streams;
+    let mut bytes = Figure::new(format!("RSS per held modern stream, {count} of them"), "B", Goal::AtMost(512.0));
+    let mut rate = Figure::new("modern streams opened per second", "1/s", Goal::AtLeastTimes(0.7));
+    bytes.note = String::from("growth from before the first connection, each stream's connection having served a call");
+    for pair in 0..lab.scale.few {
+        for (n, kind) in order(&[Kind::Ours(1), Kind::Hyper, Kind::Sdk], pair) {
+            let (grown, said) = grown(lab, *kind, Era::Modern, count)?;
+            samples(&mut bytes, n).push(grown as f64 / count as f64);
+            samples(&mut rate, n).push(number(&said, "/per_second"));
+            lab.raw.push(json!({ "figure": "streams", "server": kind.name(), "pair": pair, "rss_growth": grown, "said": said }));
+        }
+    }
+    lab.add(bytes);
+    lab.add(rate);
+    if lab.plots.is_some() {
+        memory_plot(lab)?;
+    }
+    Ok(())
+}
+
+/// Growth of RSS by held streams, of a new process.
+fn grown(lab: &Lab, kind: Kind, era: Era, count: usize) -> Result<(u64, Value), String> {
+    let server = lab.start(kind)?;
+    sleep(Duration::from_millis(300));
+    let before = server.rss();
+    let (mut holder, said) = hold(&holding(&server, era, count))?;
+    sleep(SETTLE);
+    let after = server.rss();
+    holder.end("end")?;
+    Ok((after.saturating_sub(before), said))
+}
+
+fn memory_plot(lab: &mut Lab) -> Result<(), String> {
+    let mut lines = Vec::new();
+    for kind in [Kind::Ours(1), Kind::Hyper, Kind::Sdk] {
+        let mut points = vec![(0.0, 0.0)];
+        for count in [2000, 5000, 10_000, 15_000] {
+            let (grown, _) = grown(lab, kind, Era::Modern, count)?;
+            points.push((count as f64, grown as f64 / f64::from(1 << 20)));
+        }
+        lab.raw.push(json!({ "plot": "memory", "server": kind.name(), "points": points }));
+        lines.push(Line { name: kind.name(), points });
+    }
+    let title = format!("Growth of RSS by held modern streams ({})", lab.notes);
+    let axes = Axes { title: &title, x: "held streams", y: "MiB", log: false };
+    lab.write_plot("memory-against-streams.svg", &svg(axes, &lines))
+}
+
+/// The same of the legacy era: six shards of ours, each next request of a session to another.
+fn legacy_streams(lab: &mut Lab) -> Result<(), String> {
+    let count = lab.scale.streams;
+    let mut bytes = Figure::new(format!("RSS per held legacy stream, {count} of them"), "B", Goal::AtMost(1024.0));
+    let mut rate = Figure::new("legacy streams opened per second", "1/s", Goal::AtLeastTimes(0.7));
+    bytes.note = String::from("ours: six shards, summed; the others: one process");
+    for pair in 0..lab.scale.few {
+        for (n, kind) in order(&[Kind::Ours(6), Kind::Hyper, Kind::Sdk], pair) {
+            let (grown, said) = grown(lab, *kind, Era::Legacy, count)?;
+            samples(&mut bytes, n).push(grown as f64 / count as f64);
+            samples(&mut rate, n).push(number(&said, "/per_second"));
+            lab.raw.push(json!({ "figure": "legacy", "server": kind.name(), "pair": pair, "rss_growth": grown, "said": said }));
+        }
+    }
+    lab.add(bytes);
+    lab.add(rate);
+    Ok(())
+}
+
+/// A connection that has called, and is quiet.
+fn idle(lab: &mut Lab) -> Result<(), String> {
+    let count = lab.scale.streams.min(10_000);
+    let mut bytes =
+        Figure::new(format!("RSS per idle keep-alive connection, {count} of them, after 6 s"), "B", Goal::AtMost(1024.0));
+    let mut call = Figure::new("its next call, p50", "µs", Goal::None);
+    for pair in 0..lab.scale.few {
+        for (n, kind) in order(&[Kind::Ours(1), Kind::Hyper, Kind::Sdk], pair) {
+            let server = lab.start(*kind)?;
+            sleep(Duration::from_millis(300));
+            let before = server.rss();
+            let mut worker = load(&["idle", &format!("--url={}", server.urls[0]), &format!("--connections={count}")])?;
+            worker.hear("idle")?;
+            let grown = server.rss().saturating_sub(before);
+            worker.tell("again");
+            let said = worker.hear("next_call_us")?;
+            samples(&mut bytes, n).push(grown as f64 / count as f64);
+            samples(&mut call, n).push(number(&said, "/next_call_us/p50"));
+            lab.raw.push(json!({ "figure": "idle", "server": kind.name(), "pair": pair, "rss_growth": grown, "said": said }));
+        }
+    }
+    lab.add(bytes);
+    lab.add(call);
+    Ok(())
+}
+
+/// Sessions that nobody ends.
+fn initialize(lab: &mut Lab) -> Result<(), String> {
+    let sessions = lab.scale.sessions;
+    let mut grown = Figure::new(format!("RSS after {sessions} initialize never closed"), "KiB", Goal::AtMost(1024.0));
+    for pair in 0..lab.scale.few {
+        for (n, kind) in [(0, Kind::Ours(1)), (2, Kind::Sdk)] {
+            if n == 2 && pair > 0 {
+                continue;
+            }
+            let server = lab.start(kind)?;
+            // The first requests of a process are not those that are counted: buffers and tables are made then.
+            let warm = ["calls", &format!("--url={}", server.urls[0]), "--era=legacy", "--seconds=0.5", "--warm-up=0.2"];
+            measure(&warm, "good")?;
+            sleep(Duration::from_millis(500));
+            let before = server.rss();
+            let arguments = ["flood", &format!("--url={}", server.urls[0]), &format!("--sessions={sessions}")];
+            let said = measure(&arguments, "sessions")?;
+            sleep(Duration::from_millis(500));
+            let after = server.rss();
+            samples(&mut grown, n).push((after as f64 - before as f64) / 1024.0);
+            lab.raw
+                .push(json!({ "figure": "initialize", "server": kind.name(), "before": before, "after": after, "said": said }));
+        }
+    }
+    lab.add(grown);
+    Ok(())
+}
+
+/// Calls of a minute whose clients go.
+fn abandoned(lab: &mut Lab) -> Result<(), String> {
+    let calls = lab.scale.abandoned;
+    for era in ERAS {
+        let mut left = Figure::new(
+            format!("calls that run on after {calls} were abandoned, {}", era.name()),
+            "",
+            Goal::AtMost(if era == Era::Modern { 0.0 } else { 256.0 }),
+        );
+        let mut grown = Figure::new(format!("RSS after {calls} abandoned calls, {}", era.name()), "KiB", Goal::None);
+        for (n, kind) in [(0, Kind::OursWithTools(1)), (2, Kind::Sdk)] {
+            let server = lab.start(kind)?;
+            let before = server.rss();
+            let said = measure(
+                &[
+                    "abandon",
+                    &format!("--url={}", server.urls[0]),
+                    &format!("--era={}", era.name()),
+                    &format!("--calls={calls}"),
+                    "--at-once=500",
+                ],
+                "abandoned",
+            )?;
+            sleep(SETTLE);
+            let (after, running) = (server.rss(), server.metric("mcp_requests_in_flight"));
+            samples(&mut grown, n).push((after as f64 - before as f64) / 1024.0);
+            if n == 0 {
+                left.ours.push(running);
+                left.note = format!("abandoned {}, refused with 503 {}", said["abandoned"], said["refused_503"]);
+            }
+            lab.raw.push(json!({ "figure": "abandoned", "era": era.name(), "server": kind.name(), "running": running, "before": before, "after": after, "said": said }));
+        }
+        lab.add(left);
+        lab.add(grown);
+    }
+    Ok(())
+}
+
+/// Peers that never read, and events that are meant for them.
+fn mute(lab: &mut Lab) -> Result<(), String> {
+    const PEERS: usize = 1000;
+    let server = lab.start(Kind::OursWithTools(1))?;
+    let uri = format!("bench://{}", "m".repeat(900));
+    let (rss, kernel) = (server.rss(), proc::tcp_buffers());
+    let mut arguments = holding(&server, Era::Modern, PEERS).to_vec();
+    arguments.extend(["--mute".to_owned(), format!("--uri={uri}")]);
+    let (mut holder, _) = hold(&arguments)?;
+    let seconds = lab.scale.mute_seconds;
+    let mut most = (0, 0);
+    let mut latest = Value::Null;
+    let mut raising = load(&[
+        "calls",
+        &format!("--url={}", server.urls[0]),
+        "--tool=raise",
+        &format!("--text={uri}"),
+        "--rate=10",
+        "--connections=2",
+        "--warm-up=0",
+        &format!("--seconds={seconds}"),
+    ])?;
+    for _ in 0..seconds / 3 {
+        latest = open_calls(&server, 1000, 2.5)?;
+        most = (most.0.max(server.rss().saturating_sub(rss)), most.1.max(proc::tcp_buffers().saturating_sub(kernel)));
+    }
+    let raised = raising.hear("good")?;
+    let left = server.metric("mcp_streams");
+    holder.end("end")?;
+    let mut user = Figure::new(format!("memory per peer of {PEERS} that never read"), "KiB", Goal::AtMost(64.0));
+    user.ours.push((most.0 + most.1) as f64 / PEERS as f64 / 1024.0);
+    user.note = format!(
+        "most within {seconds} s, 10 events/s of 1 KB: user {:.1}, kernel {:.1}, both ends of the sockets",
+        most.0 as f64 / PEERS as f64 / 1024.0,
+        most.1 as f64 / PEERS as f64 / 1024.0
+    );
+    let mut ended = Figure::new(format!("of them still held after {seconds} s"), "", Goal::AtMost(0.0));
+    ended.ours.push(left);
+    let mut calls = Figure::new("p95 of 1,000 other calls/s meanwhile", "µs", Goal::None);
+    calls.ours.push(number(&latest, "/latency_us/p95"));
+    lab.raw.push(json!({ "figure": "mute", "raised": raised, "calls": latest, "left": left, "most": [most.0, most.1] }));
+    for figure in [user, ended, calls] {
+        lab.add(figure);
+    }
+    Ok(())
+}
+
+/// One update to all streams over six shards, and to the same number of sockets in a loop.
+fn fan_out(lab: &mut Lab) -> Result<(), String> {
+    let streams = lab.scale.streams;
+    let mut time = Figure::new(format!("one update to {streams} streams, raise to last delivery"), "µs", Goal::None);
+    time.note = String::from("ours: six shards; hyper's column: a bare write loop in one process; goal ≤ 1.5 ×");
+    for (n, kind) in [(0, Kind::OursWithTools(6)), (1, Kind::Writes)] {
+        let server = lab.start(kind)?;
+        let mut arguments = holding(&server, Era::Modern, streams)[..3].to_vec();
+        arguments.extend(["--uri=bench://watched".to_owned(), format!("--core={}", CORES.1)]);
+        let (holders, _) = fanout::Holders::start(&arguments, streams, streams.div_ceil(15_000))?;
+        let target = server.urls[0].parse()?;
+        let said = fanout::run(holders, &target, Era::Modern, "raise", lab.scale.pairs)?;
+        let said: Value = serde_json::from_str(&said.text(true)).unwrap_or_default();
+        samples(&mut time, n).push(number(&said, "/to_last_us/p50"));
+        lab.raw.push(json!({ "figure": "fanout", "server": kind.name(), "said": said }));
+    }
+    time.goal = Goal::AtMostTimes(1.5);
+    lab.add(time);
+    Ok(())
+}
+
+impl Lab {
+    fn write_plot(&self, name: &str, text: &str) -> Result<(), String> {
+        let Some(folder) = &self.plots else { return Ok(()) };
+        let path = folder.join(name);
+        std::fs::create_dir_all(folder)
+            .and_then(|()| std::fs::write(&path, text))
+            .map_err(|error| format!("{}: {error}", path.display()))
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_server_begins_in_turn() {
+        let firsts: Vec<_> = (0..3).map(|pair| order(&["a", "b", "c"], pair).next().unwrap().0).collect();
+        assert_eq!(firsts, [0, 1, 2]);
+        assert_eq!(order(&["a", "b"], 7).count(), 2);
+    }
+}
