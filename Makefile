@@ -83,6 +83,14 @@ conformance: ## The official suite of MCP against our fixture: one shard, then t
 clients: ## fastmcp and the MCP Inspector against our fixture; ONLY="typescript python rust rolling" as make test does
 	@tests/clients/run $(or $(ONLY),fastmcp inspector)
 
+.PHONY: simulate
+simulate: ## The operator's decisions, an HPA's and a KPA's on simulated traffic; TRACES=path, RUNS=number, SEEDS=random draws new traces
+ifdef SEEDS
+	$(CARGO) run --quiet --locked -p mcp-simulator -- random --from $(SEEDS)
+else
+	$(CARGO) run --quiet --locked -p mcp-simulator -- run $(or $(TRACES),tests/traces) --seeds $(or $(RUNS),10) --json target/simulation.json --plots target/plots
+endif
+
 .PHONY: soak
 soak: ## An operator at rest for thirty minutes, on the cluster: it writes nothing; SECONDS_AT_REST=number
 	@MCP_TEST_REST_SECONDS=$(or $(SECONDS_AT_REST),1800) tests/run/e2e rest::an_operator_at_rest_writes_nothing
