@@ -181,7 +181,9 @@ mod tests {
     #[test]
     fn a_turn_is_counted_once() {
         let mut score = Score::default();
-        [3, 3, 5, 5, 7, 6, 6, 4, 9].into_iter().for_each(|size| score.size(size));
+        for size in [3, 3, 5, 5, 7, 6, 6, 4, 9] {
+            score.size(size);
+        }
         assert_eq!(score.direction_changes, 2);
     }
 

@@ -18,7 +18,8 @@ fn pods(levels: &[i64], unready: usize, missing: usize, ignored: usize) -> Vec<S
 #[test]
 fn a_resource_asks_for_what_upstreams_table_says() {
     // Test, current, levels of a container of the counted pods, unready, missing, ignored, target, expected.
-    let table: &[(&str, i64, &[i64], usize, usize, usize, i64, i64)] = &[
+    type Case = (&'static str, i64, &'static [i64], usize, usize, usize, i64, i64);
+    let table: &[Case] = &[
         ("TestReplicaCalcScaleUp", 3, &[300, 500, 700], 0, 0, 0, 30, 5),
         ("TestReplicaCalcScaleUpUnreadyLessScale", 3, &[500, 700], 1, 0, 0, 30, 4),
         ("TestReplicaCalcScaleUpHotCpuLessScale", 3, &[500, 700], 1, 0, 0, 30, 4),
@@ -83,10 +84,11 @@ fn the_smallest_step_down_that_the_tolerance_allows() {
 #[test]
 fn rates_limit_as_upstreams_table_says() {
     // TestScalingWithRules: rate, events of 120 s, bounds, current, asked, expected. No minimum is a minimum of 1.
+    type Case = (&'static str, Rate, i64, (i64, i64), i64, i64, i64);
     let percent = |value| Rate::Percent { value, period: 120 };
     let number = |value| Rate::Pods { value, period: 120 };
     #[rustfmt::skip]
-    let table: &[(&str, Rate, i64, (i64, i64), i64, i64, i64)] = &[
+    let table: &[Case] = &[
         ("scaleUp with currentReplicas limitation with a lot of recent scale up events", number(5), 15, (1, 1000), 100, 500, 100),
         ("scaleUp with rate.Pods limitation with rate.PeriodSeconds", number(150), 15, (1, 1000), 100, 500, 235),
         ("scaleUp with rate.Percent limitation with rate.PeriodSeconds", percent(200), 15, (1, 1000), 100, 500, 255),
