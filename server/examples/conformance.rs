@@ -43,9 +43,10 @@ fn speaks(program: Program) -> Program {
         })
         .tool(Tool::new("test_tool_with_logging", "Logs what it does."), logs)
         .tool(Tool::new("test_logging_tool", "Logs what it does."), logs)
-        .tool(Tool::new("test_reconnection", "Takes a moment."), async |_: Context, NoArguments {}| {
+        .tool(Tool::new("test_reconnection", "Is left alone, and come back for."), async |call: Context, NoArguments {}| {
+            let left = call.close_sse_stream();
             sleep(STEP).await;
-            Ok("Still there.")
+            Ok(if left { "The client came back." } else { "The client stayed." })
         })
 }
 

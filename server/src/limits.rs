@@ -40,6 +40,16 @@ pub const MAX_WAITING_ASKS: usize = 4096;
 pub const MAX_MUTABLE_SESSIONS: usize = 16_384;
 /// Legacy requests whose client went away and that run on to their end.
 pub const MAX_ORPHANS: u64 = 256;
+/// Bytes of events kept of one stream for a client that comes back, and of all streams of a shard.
+pub const MAX_REPLAY: usize = 1 << 20;
+/// See [`MAX_REPLAY`].
+pub const MAX_REPLAY_BYTES: usize = 32 << 20;
+/// How long the response of a legacy request waits for its client to come back: longer than a client waits between its tries.
+pub const RESULT_KEPT: Duration = Duration::from_mins(1);
+/// Streams of other shards that are handed on to clients that resume them here.
+pub const MAX_FORWARDED_RESUMES: usize = 256;
+/// How long a client is told to wait before it comes back to a stream, drawn from this span.
+pub const RETRY_MS: std::ops::Range<u64> = 500..1_500;
 /// A held stream that has not taken its backlog for this many keep-alive periods is ended.
 pub const STALLED_PERIODS: u8 = 4;
 /// Tasks kept on a shard, running or not: each may hold a handler.

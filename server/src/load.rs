@@ -15,6 +15,8 @@ pub struct Load {
     orphans: AtomicU64,
     tasks: AtomicU64,
     body_bytes: AtomicU64,
+    replay_bytes: AtomicU64,
+    unfetched: AtomicU64,
     shed: AtomicU64,
     unsaid: AtomicU64,
     panics: AtomicU64,
@@ -42,6 +44,17 @@ pub struct Orphan(Arc<Load>);
 #[derive(Debug)]
 pub struct RunningTask(Arc<Load>);
 
+/// A request that has ended and whose client has not come back for the response yet, until dropped.
+#[derive(Debug)]
+pub struct Unfetched(Arc<Load>);
+
+/// Bytes of events kept for clients that come back, until dropped.
+#[derive(Debug)]
+pub struct ReplayBytes {
+    load: Arc<Load>,
+    bytes: usize,
+}
+
 /// Bytes of bodies reserved, until dropped.
 #[derive(Debug)]
 pub struct BodyBytes {
@@ -68,6 +81,17 @@ impl Load {
     /// Counts a request whose client went away, unless `cap` run on already.
     pub fn orphan(self: &Arc<Self>, cap: u64) -> Option<Orphan> {
         take(&self.orphans, 1, cap).then(|| Orphan(Arc::clone(self)))
+    }
+
+    /// Counts a response that waits for its client.
+    pub fn unfetched(self: &Arc<Self>) -> Unfetched {
+        self.unfetched.fetch_add(1, Relaxed);
+        Unfetched(Arc::clone(self))
+    }
+
+    /// Keeps nothing yet; [`ReplayBytes::grow`] does.
+    pub fn replay(self: &Arc<Self>) -> ReplayBytes {
+        ReplayBytes { load: Arc::clone(self), bytes: 0 }
     }
 
     /// Counts a task that runs.
@@ -136,9 +160,14 @@ impl Load {
         self.tasks.load(Relaxed)
     }
 
-    /// What a drain waits for: requests being answered and tasks that run.
+    /// Bytes of events kept for clients that come back.
+    pub fn replay_bytes(&self) -> u64 {
+        self.replay_bytes.load(Relaxed)
+    }
+
+    /// What a drain waits for: requests being answered, responses that wait for their client, and tasks that run.
     pub fn unfinished(&self) -> u64 {
-        self.in_flight().saturating_add(self.tasks())
+        self.in_flight().saturating_add(self.unfetched.load(Relaxed)).saturating_add(self.tasks())
     }
 
     /// Requests whose client went away.
@@ -212,6 +241,30 @@ impl InFlight {
     }
 }
 
+impl ReplayBytes {
+    /// Keeps more, unless all clients together would be kept more than `most` for.
+    #[must_use]
+    pub fn grow(&mut self, bytes: usize, most: usize) -> bool {
+        let fits = take(&self.load.replay_bytes, bytes as u64, most as u64);
+        if fits {
+            self.bytes += bytes;
+        }
+        fits
+    }
+
+    /// Keeps less.
+    pub fn shrink(&mut self, bytes: usize) {
+        let bytes = bytes.min(self.bytes);
+        self.bytes -= bytes;
+        self.load.replay_bytes.fetch_sub(bytes as u64, Relaxed);
+    }
+
+    /// What is kept.
+    pub fn bytes(&self) -> usize {
+        self.bytes
+    }
+}
+
 impl Drop for OpenConnection {
     fn drop(&mut self) {
         self.0.connections.fetch_sub(1, Relaxed);
@@ -239,6 +292,18 @@ impl Drop for Orphan {
 impl Drop for RunningTask {
     fn drop(&mut self) {
         self.0.tasks.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Drop for Unfetched {
+    fn drop(&mut self) {
+        self.0.unfetched.fetch_sub(1, Relaxed);
+    }
+}
+
+impl Drop for ReplayBytes {
+    fn drop(&mut self) {
+        self.load.replay_bytes.fetch_sub(self.bytes as u64, Relaxed);
     }
 }
 

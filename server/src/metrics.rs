@@ -11,6 +11,7 @@ use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
 
 use crate::dispatch::Method;
+use crate::exchange::resume::Resumed;
 use crate::fault::{Fault, Refused};
 use crate::mcp::version::Version;
 use crate::shard::Shard;
@@ -26,6 +27,7 @@ pub struct Metrics {
     duration: Family<MethodLabel, Histogram, fn() -> Histogram>,
     rejected: Family<ReasonLabel, Counter>,
     rate_limited: Family<PayerLabel, Counter>,
+    resumes: Family<OutcomeLabel, Counter>,
     gauges: Gauges,
 }
 
@@ -39,6 +41,8 @@ struct Gauges {
     streams_cut: Counter,
     in_flight: Gauge,
     orphans: Gauge,
+    replays: Gauge,
+    replay_bytes: Gauge,
     tasks: Gauge,
     tasks_kept: Gauge,
     task_bytes: Gauge,
@@ -80,6 +84,11 @@ struct ReasonLabel {
 }
 
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
+struct OutcomeLabel {
+    outcome: &'static str,
+}
+
+#[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PayerLabel {
     payer: &'static str,
 }
@@ -101,6 +110,7 @@ impl Metrics {
             Family::new_with_constructor(|| Histogram::new(BUCKETS));
         let rejected = Family::default();
         let rate_limited = Family::default();
+        let resumes = Family::default();
         let gauges = Gauges::default();
         registry.register("mcp_requests", "Requests answered, by method, protocol version and outcome", requests.clone());
         registry.register("mcp_request_duration_seconds", "Time from the parsed request to its answer", duration.clone());
@@ -134,6 +144,10 @@ impl Metrics {
             gauges.tasks_lost.clone(),
         );
         registry.register("mcp_requests_orphaned", "Legacy requests that run on without their client", gauges.orphans.clone());
+        registry.register("mcp_resumable_streams", "Streams of legacy requests that can be resumed", gauges.replays.clone());
+        let replay = "Bytes of events kept for clients that resume a stream";
+        registry.register("mcp_resumable_stream_bytes", replay, gauges.replay_bytes.clone());
+        registry.register("mcp_stream_resumes", "Attempts to resume a stream, by how they ended", resumes.clone());
         registry.register("mcp_request_body_bytes", "Bytes of bodies reserved", gauges.body_bytes.clone());
         registry.register("mcp_connections_hard_cap", "Connections this shard can hold", gauges.hard_cap.clone());
         registry.register("mcp_draining", "1 while the shard drains", gauges.draining.clone());
@@ -166,7 +180,7 @@ impl Metrics {
             gauges.rate_forgotten.clone(),
         );
         registry.register("mcp_load_reports", "Load reports given to the operator", gauges.reports.clone());
-        Self { registry: Mutex::new(registry), requests, duration, rejected, rate_limited, gauges }
+        Self { registry: Mutex::new(registry), requests, duration, rejected, rate_limited, resumes, gauges }
     }
 
     /// Starts timing a request.
@@ -187,6 +201,12 @@ impl Metrics {
         raise(&gauges.streams_cut, held.cut);
         gauge(&gauges.in_flight, load.in_flight());
         gauge(&gauges.orphans, load.orphans());
+        gauge(&gauges.replays, shard.resumes.kept() as u64);
+        gauge(&gauges.replay_bytes, load.replay_bytes());
+        for resumed in Resumed::ALL {
+            let counter = self.resumes.get_or_create(&OutcomeLabel { outcome: resumed.label() });
+            raise(&counter, shard.resumes.counted(resumed));
+        }
         let counts = shard.tasks.counts();
         gauge(&gauges.tasks, load.tasks());
         gauge(&gauges.tasks_kept, counts.kept as u64);

@@ -13,7 +13,7 @@ use tokio_util::sync::CancellationToken;
 use crate::auth::{Authenticator, Principal, Quotas};
 use crate::drain::Drain;
 use crate::era::Reply;
-use crate::exchange::{Asks, Calls};
+use crate::exchange::{Asks, Calls, Resumes};
 use crate::fault::Refused;
 use crate::flips::Untold;
 use crate::guard::Guard;
@@ -49,6 +49,8 @@ pub struct Shard {
     pub asks: Arc<Asks>,
     /// Legacy requests that run.
     pub calls: Arc<Calls>,
+    /// Streams of legacy requests that can be resumed.
+    pub resumes: Arc<Resumes>,
     /// Calls that go on after their answer.
     pub tasks: Arc<Tasks>,
     /// Whether it ends.
@@ -110,11 +112,13 @@ impl Shard {
         let seed = parts.sessions.incarnation();
         let load: Arc<Load> = Arc::default();
         let tasks = Tasks::new(seed, parts.sessions.tagger(), Arc::clone(&load));
+        let resumes = Resumes::new(seed, parts.sessions.tagger(), Arc::clone(&load));
         Self {
             serving: ArcSwapOption::empty(),
             before: ArcSwapOption::empty(),
             untold: Untold::default(),
             load,
+            resumes: Arc::new(resumes),
             tasks: Arc::new(tasks),
             hub: Hub::default(),
             drain: Drain::new(parts.lag),
@@ -194,6 +198,7 @@ impl Shard {
         self.sessions.revoke(session, expires, now).inspect_err(|_| self.peers.no_room("ended"))?;
         self.hub.end_session(session);
         self.asks.end_session(session);
+        self.resumes.end_session(session);
         self.sessions.forget(session);
         Ok(())
     }
@@ -251,6 +256,7 @@ impl Shard {
         for session in self.hub.sessions().into_iter().chain(kept).filter(|session| self.sessions.has_ended(*session)) {
             self.hub.end_session(session);
             self.asks.end_session(session);
+            self.resumes.end_session(session);
             self.sessions.forget(session);
         }
     }

@@ -3,6 +3,7 @@
 
 use std::sync::Arc;
 
+use futures::StreamExt as _;
 use http::{HeaderMap, HeaderValue};
 use serde::Deserialize;
 use serde_json::value::RawValue;
@@ -11,12 +12,15 @@ use tokio::time::Instant;
 use super::{Era, LAST_EVENT_HEADER, Payload, Reply, SESSION_HEADER, VERSION_HEADER, Version, wire};
 use crate::auth::Principal;
 use crate::dispatch::{Call, Caller, Method};
+use crate::exchange::resume::{Resumed, Whereabouts};
 use crate::exchange::{Asking, Delivered, Exchange, Outbox, Route};
 use crate::fault::{Fault, Refused};
 use crate::hub::Kind;
 use crate::jsonrpc::{self, ErrorObject, Message, Notification, Request, Response};
+use crate::load::HeldStream;
 use crate::mcp::lifecycle::{ClientCapabilities, InitializeResult, ServerCapabilities};
 use crate::peers::keep::Keeper;
+use crate::peers::resume::{From, NotHandedOn, handed_on};
 use crate::peers::wire::{Ask, Frame};
 use crate::rate::{self, Payer};
 use crate::serving::Serving;
@@ -169,30 +173,65 @@ fn misplaced(messages: &[Result<Message<'_>, jsonrpc::DecodeError<'_>>]) -> Opti
     (requests && responses).then_some("a batch holds requests or responses")
 }
 
-/// Opens the GET stream of a session.
-pub fn listen(shard: &Arc<Shard>, serving: &Serving, principal: &Principal, headers: &HeaderMap) -> Reply {
+/// Opens the GET stream of a session, or resumes that of one of its requests.
+pub async fn listen(shard: &Arc<Shard>, serving: &Serving, principal: &Principal, headers: &HeaderMap) -> Reply {
     let session = match session(shard, principal, headers, None) {
         Ok(session) => session,
         Err(reply) => return reply,
     };
-    // No event has an id yet: whatever this is, it was given out by somebody else.
+    let held = match shard.admit_stream(serving, principal) {
+        Ok(held) => held,
+        Err(why) => return shard.refuse(why),
+    };
     if headers.contains_key(LAST_EVENT_HEADER) {
-        let error = ErrorObject::new(jsonrpc::INVALID_REQUEST, "this Last-Event-ID was not given out to this session");
-        return Reply::error(400, None, &error);
+        return resume(shard, serving, session.key, headers, held).await;
     }
-    match shard.admit_stream(serving, principal) {
-        Ok(counted) => {
-            let stream = shard.hub.hold(Kind::Session { session: session.key }, serving.limits.backlog, counted);
-            shard.hold_newest(session.key);
-            if shard.sessions.has_ended(session.key) {
-                // Between the two looks another shard ended it.
-                shard.hub.end_session(session.key);
-            }
-            Reply { payload: Payload::Stream(stream), ..Reply::empty(200) }
-        }
-        Err(why) => shard.refuse(why),
+    let stream = shard.hub.hold(Kind::Session { session: session.key }, serving.limits.backlog, held);
+    shard.hold_newest(session.key);
+    if shard.sessions.has_ended(session.key) {
+        // Between the two looks another shard ended it.
+        shard.hub.end_session(session.key);
     }
+    Reply { payload: Payload::Stream(stream), ..Reply::empty(200) }
 }
+
+/// Resumes the stream of a request behind the event a client heard last, wherever it is kept (`transports` §Resumability and
+/// Redelivery). Only these streams have event ids: what a session's own GET stream says is not told again.
+async fn resume(shard: &Arc<Shard>, serving: &Serving, session: SessionKey, headers: &HeaderMap, held: HeldStream) -> Reply {
+    let refused = |message| {
+        shard.resumes.count(Resumed::Refused);
+        Reply::error(400, None, &ErrorObject::new(jsonrpc::INVALID_REQUEST, message))
+    };
+    let mut ids = headers.get_all(LAST_EVENT_HEADER).iter();
+    let id = ids.next().filter(|_| ids.next().is_none()).and_then(|id| id.to_str().ok()).unwrap_or_default();
+    let events = match shard.resumes.find(session, id) {
+        Whereabouts::Forged => return refused("this Last-Event-ID was not given out to this session"),
+        Whereabouts::Here(slot, after) => match shard.resumes.resume(session, slot, after) {
+            Some(reader) => {
+                shard.resumes.count(Resumed::Here);
+                reader.boxed()
+            }
+            None => return refused(FORGOTTEN),
+        },
+        Whereabouts::Elsewhere(keeps, slot, after) => {
+            let from = From { keeps, session, slot, after };
+            match handed_on(shard, from, serving.transport.keep_alive).await {
+                Ok(events) => {
+                    shard.resumes.count(Resumed::Elsewhere);
+                    events
+                }
+                Err(NotHandedOn::Forgotten) => return refused(FORGOTTEN),
+                Err(NotHandedOn::Full) => return shard.refuse(Refused::Streams),
+                Err(NotHandedOn::Unheard) => return shard.refuse(Refused::Peers),
+            }
+        }
+    };
+    let period = serving.transport.keep_alive;
+    Reply { payload: Payload::Resumed(super::Resumed { events, held, period }), ..Reply::empty(200) }
+}
+
+/// There is nothing to come back for: what was read, what nobody came for in time, what went with its shard, or was too much.
+const FORGOTTEN: &str = "this stream has ended or is not kept any more: what is still missing must be asked for again";
 
 /// Ends a session on every shard: 204 says that all have confirmed it. When as many are remembered as may be it is 405, which
 /// the specification allows; when a shard that may be alive has not confirmed, 503: it will learn of it, but has not yet.
@@ -265,7 +304,7 @@ async fn answer_request(
     request: &Request<'_>,
     outbox: &Arc<Outbox>,
 ) -> Result<Option<Vec<u8>>, Reply> {
-    outbox.outlive_client();
+    outbox.belongs_to(session.key, session.claims.version);
     let failure = |fault: &Fault| jsonrpc::failure(Some(request.id), &wire::error(fault, Era::Legacy));
     let Some(method) = Method::parse(&request.method, Era::Legacy).filter(|method| *method != Method::Initialize) else {
         return Ok(Some(failure(&Fault::MethodNotFound)));

@@ -10,10 +10,16 @@ pub mod mirror;
 pub mod modern;
 mod wire;
 
+use std::fmt;
+use std::time::Duration;
+
+use bytes::Bytes;
+use futures::stream::BoxStream;
 use http::HeaderMap;
 use serde_json::value::RawValue;
 
 use crate::jsonrpc::{self, ErrorObject, Params};
+use crate::load::HeldStream;
 pub use crate::mcp::version::{Era, Version};
 
 /// `MCP-Protocol-Version`
@@ -100,6 +106,24 @@ pub enum Payload {
     Json(Vec<u8>),
     /// A held event stream.
     Stream(crate::hub::Stream),
+    /// The rest of the event stream of an earlier request.
+    Resumed(Resumed),
+}
+
+/// The rest of an event stream, which counts as a held one.
+pub struct Resumed {
+    /// Its events, as they go over the wire.
+    pub events: BoxStream<'static, Bytes>,
+    /// Counts it.
+    pub held: HeldStream,
+    /// Between two comments where nothing is said.
+    pub period: Duration,
+}
+
+impl fmt::Debug for Resumed {
+    fn fmt(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+        f.debug_struct("Resumed").finish_non_exhaustive()
+    }
 }
 
 impl Reply {

@@ -8,12 +8,11 @@ use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex};
 
-use mcp_crds::control::hex;
 use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::sync::oneshot;
 
-use super::{Answers, Ask, Interrupted, MAX_ASK_BYTES, Outbox, lock};
+use super::{Answers, Ask, Interrupted, MAX_ASK_BYTES, Outbox, id, lock};
 use crate::fault::Fault;
 use crate::jsonrpc;
 use crate::limits::MAX_WAITING_ASKS;
@@ -75,16 +74,11 @@ impl Asks {
     }
 
     /// Where a response that a session posted belongs.
-    pub fn route(&self, session: SessionKey, id: &str) -> Route {
+    pub fn route(&self, session: SessionKey, text: &str) -> Route {
         let parse = || {
-            let mut parts = id.split('.');
-            let (incarnation, slot, tag) = (parts.next()?, parts.next()?, parts.next()?);
-            let incarnation: Incarnation = unhex(incarnation)?;
-            let slot: u64 = slot.parse().ok()?;
-            // One spelling only: no sign, no leading zero, no upper case, nothing behind.
-            let same = id_of(incarnation, slot, &unhex(tag)?) == id;
-            (same && self.tagger.verify(PURPOSE, &tagged(incarnation, slot, session), &unhex(tag)?))
-                .then_some((incarnation, slot))
+            let (incarnation, [slot], tag) = id::read(text)?;
+            let ours = self.tagger.verify(PURPOSE, &tagged(incarnation, slot, session), &tag);
+            ours.then_some((incarnation, slot))
         };
         match parse() {
             Some((incarnation, slot)) if incarnation == self.incarnation => Route::Local(slot),
@@ -138,7 +132,7 @@ impl Asks {
             waiting.insert(slot, Waiting { session, answer: sender });
         }
         let tag = self.tagger.tag(PURPOSE, &tagged(self.incarnation, slot, session));
-        let id = id_of(self.incarnation, slot, &tag);
+        let id = id::write(self.incarnation, &[slot], &tag);
         Ok(Asked { asks: Arc::clone(self), slot, id, outbox: Arc::clone(outbox), answer })
     }
 }
@@ -175,17 +169,8 @@ pub(super) async fn ask(
     Ok(answers)
 }
 
-fn id_of(incarnation: Incarnation, slot: u64, tag: &[u8; 16]) -> String {
-    format!("{}.{slot}.{}", hex(&incarnation), hex(tag))
-}
-
 fn tagged(incarnation: Incarnation, slot: u64, session: SessionKey) -> Vec<u8> {
     [&incarnation[..], &slot.to_be_bytes(), &session.incarnation, &session.number.to_be_bytes()].concat()
-}
-
-fn unhex(text: &str) -> Option<[u8; 16]> {
-    let exact = text.len() == 32 && text.bytes().all(|byte| byte.is_ascii_hexdigit());
-    exact.then(|| u128::from_str_radix(text, 16).ok()).flatten().map(u128::to_be_bytes)
 }
 
 /// What an error response says, for people; it is the client's own text, so not much of it.

@@ -15,8 +15,10 @@
 mod ask;
 mod asks;
 mod calls;
+pub mod id;
 mod outbox;
 mod replay;
+pub mod resume;
 
 use std::collections::BTreeMap;
 use std::fmt;
@@ -32,6 +34,7 @@ pub use asks::{Asks, Delivered, Route};
 pub use calls::{Calls, DuplicateId, Registered};
 pub use outbox::{Closed, LOG_BURST, LOG_INTERVAL, MAX_WAITING_LOGS, MAX_WAITING_PROGRESS, Outbox};
 pub use replay::{InputRequired, Inputs, Replay, STATE_LIFETIME};
+pub use resume::{Reader, Resumes};
 
 use crate::fault::Fault;
 use crate::jsonrpc;
@@ -194,6 +197,12 @@ impl Exchange {
     /// Whether a log message of a level would be sent: costly ones need not be made for nobody.
     pub fn hears(&self, level: LoggingLevel) -> bool {
         self.level.is_some_and(|wanted| level >= wanted)
+    }
+
+    /// Has the connection closed while the request runs on: the client comes back for the rest. `false` when it would not, and
+    /// nothing has changed.
+    pub fn close_stream(&self) -> bool {
+        self.outbox.as_ref().is_some_and(|outbox| outbox.close_stream())
     }
 
     /// Asks the client one thing. The key names the question within the request: in 2026-07-28 the answer comes back under it.

@@ -1,4 +1,7 @@
 //! What waits to be written on the event stream of a POST. Bounded: a reader that takes nothing makes nothing grow.
+//!
+//! The stream of a legacy request can be resumed once it has begun (see [`super::resume`]): then what was sent is kept as well,
+//! within bytes, and a reader that comes later begins where the one before it ended.
 
 use std::collections::VecDeque;
 use std::sync::{Mutex, MutexGuard};
@@ -9,6 +12,10 @@ use serde_json::value::RawValue;
 use tokio::time::{Duration, Instant};
 
 use super::lock;
+use super::resume::{self, Kept, POLLED_SINCE};
+use crate::limits::MAX_REPLAY;
+use crate::mcp::version::Version;
+use crate::session::SessionKey;
 use crate::sse;
 
 /// Log messages that wait for a slow reader.
@@ -30,10 +37,19 @@ pub struct Outbox(Mutex<State>);
 pub struct Closed;
 
 #[derive(Debug)]
-struct State {
-    waiting: VecDeque<Waiting>,
+pub(super) struct State {
+    events: VecDeque<Event>,
+    /// The newest event, and the newest that a reader took: they count from one.
+    newest: u64,
+    taken: u64,
     open: bool,
     outlives: bool,
+    /// Whose request it is, in a legacy session.
+    pub(super) owner: Option<(SessionKey, Version)>,
+    /// The handler wants the connection closed.
+    pub(super) closing: bool,
+    /// The stream has begun and can be resumed.
+    pub(super) kept: Option<Kept>,
     waker: Option<Waker>,
     dropped: u64,
     /// Log messages that may still be sent, and since when that is counted.
@@ -42,19 +58,43 @@ struct State {
 }
 
 #[derive(Debug)]
-enum Waiting {
-    Progress(Box<RawValue>, Bytes),
-    Log(Bytes),
-    Request(Bytes),
+struct Event {
+    number: u64,
+    what: What,
+    bytes: Bytes,
+    /// It has its place in what is kept, and stays after it was sent.
+    stays: bool,
+}
+
+#[derive(Debug)]
+enum What {
+    Progress(Box<RawValue>),
+    Log,
+    Request,
+    Response,
+}
+
+/// What a reader of a stream that can be resumed gets.
+#[derive(Debug, PartialEq, Eq)]
+pub(super) enum Taken {
+    /// An event, with its number.
+    Event(u64, Bytes),
+    /// The stream, or this connection to it, ends.
+    End,
 }
 
 impl Outbox {
     /// Empty; `open` when the client takes an event stream.
     pub fn new(open: bool) -> Self {
         Self(Mutex::new(State {
-            waiting: VecDeque::new(),
+            events: VecDeque::new(),
+            newest: 0,
+            taken: 0,
             open,
             outlives: false,
+            owner: None,
+            closing: false,
+            kept: None,
             waker: None,
             dropped: 0,
             allowance: LOG_BURST,
@@ -69,19 +109,13 @@ impl Outbox {
             return;
         }
         let event = sse::message(json);
-        let waiting = state.waiting.iter().filter(|waiting| matches!(waiting, Waiting::Progress(..))).count();
+        let waiting = state.waiting().filter(|event| matches!(event.what, What::Progress(_))).count();
         if waiting < MAX_WAITING_PROGRESS {
-            state.push(Waiting::Progress(token.to_owned(), event));
+            state.notify(What::Progress(token.to_owned()), event);
             return;
         }
-        let newest = state.waiting.iter_mut().rev().find_map(|waiting| match waiting {
-            Waiting::Progress(of, event) if of.get() == token.get() => Some(event),
-            Waiting::Progress(..) | Waiting::Log(_) | Waiting::Request(_) => None,
-        });
-        if let Some(newest) = newest {
-            *newest = event;
-        }
         state.dropped += 1;
+        state.replace_progress(token, event);
     }
 
     /// A log message.
@@ -90,12 +124,12 @@ impl Outbox {
         if !state.open {
             return;
         }
-        let waiting = state.waiting.iter().filter(|waiting| matches!(waiting, Waiting::Log(_))).count();
+        let waiting = state.waiting().filter(|event| matches!(event.what, What::Log)).count();
         if waiting >= MAX_WAITING_LOGS || !state.may_log(Instant::now()) {
             state.dropped += 1;
             return;
         }
-        state.push(Waiting::Log(sse::message(json)));
+        state.notify(What::Log, sse::message(json));
     }
 
     /// Counts something that was too large to be sent.
@@ -112,16 +146,21 @@ impl Outbox {
         if !state.open {
             return Err(Closed);
         }
-        state.push(Waiting::Request(sse::message(json)));
+        let event = sse::message(json);
+        let stays = state.reserve(event.len());
+        if !stays && state.is_alone() {
+            return Err(Closed);
+        }
+        state.push(What::Request, event, stays);
         Ok(())
     }
 
-    /// The reader is gone: nothing is kept from now on.
+    /// The reader is gone for good: nothing is kept from now on.
     pub fn close(&self) {
         let mut state = self.state();
         state.open = false;
-        state.waiting = VecDeque::new();
-        state.waker = None;
+        state.events = VecDeque::new();
+        state.wake();
     }
 
     /// The request goes on when its client goes away (2025-11-25 `basic/transports` §Sending Messages, 6).
@@ -129,14 +168,40 @@ impl Outbox {
         self.state().outlives = true;
     }
 
+    /// The same, and its stream, once it begins, can be resumed by its session.
+    pub fn belongs_to(&self, session: SessionKey, version: Version) {
+        let mut state = self.state();
+        state.outlives = true;
+        state.owner = Some((session, version));
+    }
+
     /// Whether it does; a request of 2026-07-28 ends with its connection.
     pub fn outlives_client(&self) -> bool {
         self.state().outlives
     }
 
+    /// Whose it is, if its stream could be resumed.
+    pub fn owner(&self) -> Option<(SessionKey, Version)> {
+        self.state().owner
+    }
+
+    /// Has the connection closed and the stream go on without it: the client comes back for the rest (2025-11-25
+    /// `basic/transports` §Sending Messages, 6). `false` when it would not, and the stream stays as it is: another version of
+    /// the protocol, nobody who reads, or as many requests without a client as there may be.
+    pub(super) fn close_stream(&self) -> bool {
+        let mut state = self.state();
+        let may = state.open && state.owner.is_some_and(|(_, version)| version >= POLLED_SINCE);
+        let closes = may && state.kept.as_mut().is_none_or(Kept::may_be_left);
+        if closes {
+            state.closing = true;
+            state.wake();
+        }
+        closes
+    }
+
     /// Whether nothing waits.
     pub fn is_empty(&self) -> bool {
-        self.state().waiting.is_empty()
+        self.state().waiting().next().is_none()
     }
 
     /// Notifications that were never sent.
@@ -144,29 +209,165 @@ impl Outbox {
         self.state().dropped
     }
 
-    /// Whether something waits; else the task is woken when it does.
+    /// Whether something waits, or the connection is to be closed; else the task is woken when it does.
     pub fn poll_ready(&self, cx: &Context<'_>) -> Poll<()> {
         let mut state = self.state();
-        if state.waiting.is_empty() {
+        if state.waiting().next().is_none() && !state.closing {
             state.waker = Some(cx.waker().clone());
             return Poll::Pending;
         }
         Poll::Ready(())
     }
 
-    /// The next event.
+    /// The next event of a stream that cannot be resumed.
     pub fn poll_next(&self, cx: &Context<'_>) -> Poll<Bytes> {
         let mut state = self.state();
-        match state.waiting.pop_front() {
-            Some(Waiting::Progress(_, event) | Waiting::Log(event) | Waiting::Request(event)) => Poll::Ready(event),
-            None => {
-                state.waker = Some(cx.waker().clone());
-                Poll::Pending
+        let Some(event) = state.events.pop_front() else {
+            state.waker = Some(cx.waker().clone());
+            return Poll::Pending;
+        };
+        state.taken = event.number;
+        Poll::Ready(event.bytes)
+    }
+
+    // What a stream that can be resumed needs.
+
+    /// It begins, for a first reader.
+    pub(super) fn begin(&self, mut kept: Kept) -> u64 {
+        let mut state = self.state();
+        let reader = kept.attach();
+        state.closing = state.closing && kept.may_be_left();
+        state.kept = Some(kept);
+        // One after the other takes its place in what is kept: to make room for one may cost another.
+        let said = std::mem::take(&mut state.events);
+        for event in said {
+            let stays = state.reserve(event.bytes.len());
+            state.events.push_back(Event { stays, ..event });
+        }
+        reader
+    }
+
+    /// Another reader comes, on this shard or through another, and has all up to an event: the one before it ends. None when
+    /// there is nothing to come back for, or what comes next was too much to be kept.
+    pub(super) fn attach(&self, after: u64, elsewhere: bool) -> Option<u64> {
+        let mut state = self.state();
+        let (open, newest) = (state.open, state.newest);
+        let kept = state.kept.as_mut()?;
+        if !open || kept.forgotten || after > newest || after < kept.lost || (kept.ended && after == newest) {
+            return None;
+        }
+        let reader = if elsewhere { kept.attach_elsewhere()? } else { kept.attach() };
+        state.wake();
+        Some(reader)
+    }
+
+    /// The next event behind one, for a reader; the end when there is none, or another reader came.
+    pub(super) fn take(&self, reader: u64, after: u64, cx: &Context<'_>) -> Poll<Taken> {
+        let mut state = self.state();
+        if state.kept.as_ref().is_none_or(|kept| kept.reader() != reader) || !state.open {
+            return Poll::Ready(Taken::End);
+        }
+        let State { events, kept: Some(kept), taken, .. } = &mut *state else { return Poll::Ready(Taken::End) };
+        if let Some(at) = events.iter().position(|event| event.number > after) {
+            let Event { number, stays, bytes, what } = &events[at];
+            let (number, with_id) = (*number, sse::with_id(&kept.id(*number), bytes));
+            *taken = number.max(*taken);
+            if !stays {
+                if matches!(what, What::Request | What::Response) {
+                    kept.lost = number;
+                }
+                events.remove(at);
             }
+            return Poll::Ready(Taken::Event(number, with_id));
+        }
+        if kept.ended {
+            kept.fetched();
+            return Poll::Ready(Taken::End);
+        }
+        if state.closing {
+            state.closing = false;
+            return Poll::Ready(Taken::End);
+        }
+        state.waker = Some(cx.waker().clone());
+        Poll::Pending
+    }
+
+    /// Whether there is an event behind one.
+    pub(super) fn has_behind(&self, after: u64) -> bool {
+        self.state().events.iter().any(|event| event.number > after)
+    }
+
+    /// A reader goes. The stream goes on without one: what has no place in what is kept is given up. Where as many
+    /// go on without a client as may, it ends.
+    pub(super) fn detach(&self, reader: u64) {
+        let mut state = self.state();
+        let Some(kept) = state.kept.as_mut().filter(|kept| kept.reader() == reader && kept.is_attached()) else { return };
+        if !kept.leave() {
+            kept.abort();
+            return;
+        }
+        let State { events, kept: Some(kept), dropped, taken, open, .. } = &mut *state else { return };
+        if kept.forgotten {
+            *open = false;
+            events.clear();
+            return;
+        }
+        events.retain_mut(|event| {
+            if event.stays {
+                return true;
+            }
+            match event.what {
+                What::Progress(_) | What::Log => *dropped += u64::from(event.number > *taken),
+                What::Request => kept.lost = event.number,
+                What::Response => {
+                    event.bytes = kept.instead.clone();
+                    return true;
+                }
+            }
+            false
+        });
+    }
+
+    /// The request has ended: with a response, or without a word.
+    pub(super) fn end(&self, response: Option<&[u8]>) {
+        let mut state = self.state();
+        if state.kept.as_ref().is_none_or(|kept| kept.ended) {
+            return;
+        }
+        if let Some(response) = response.filter(|_| state.open) {
+            let event = sse::message(response);
+            let stays = state.reserve(event.len());
+            let instead = if stays { Bytes::new() } else { resume::instead_of(response) };
+            let event = if !stays && state.is_alone() { instead.clone() } else { event };
+            state.push(What::Response, event, stays);
+            if let Some(kept) = &mut state.kept {
+                kept.instead = instead;
+            }
+        }
+        let open = state.open;
+        if let Some(kept) = &mut state.kept {
+            kept.end();
+            if !open {
+                kept.fetched();
+            }
+        }
+        state.wake();
+    }
+
+    /// Nobody can come back: what was read is kept no longer, and where nobody reads, nothing is.
+    pub(super) fn forget(&self) {
+        let mut state = self.state();
+        let State { events, kept: Some(kept), taken, open, .. } = &mut *state else { return };
+        kept.forget();
+        if kept.is_attached() {
+            events.retain(|event| event.number > *taken);
+        } else {
+            *open = false;
+            events.clear();
         }
     }
 
-    fn state(&self) -> MutexGuard<'_, State> {
+    pub(super) fn state(&self) -> MutexGuard<'_, State> {
         lock(&self.0)
     }
 }
@@ -174,11 +375,61 @@ impl Outbox {
 // === impl State ===
 
 impl State {
-    fn push(&mut self, waiting: Waiting) {
-        self.waiting.push_back(waiting);
+    fn waiting(&self) -> impl Iterator<Item = &Event> {
+        self.events.iter().filter(|event| event.number > self.taken)
+    }
+
+    fn notify(&mut self, what: What, event: Bytes) {
+        let stays = self.reserve(event.len());
+        if !stays && self.is_alone() {
+            self.dropped += 1;
+        } else {
+            self.push(what, event, stays);
+        }
+    }
+
+    fn push(&mut self, what: What, event: Bytes, stays: bool) {
+        self.newest += 1;
+        self.events.push_back(Event { number: self.newest, what, bytes: event, stays });
+        self.wake();
+    }
+
+    /// The newest progress that waits says something else from now on.
+    fn replace_progress(&mut self, token: &RawValue, event: Bytes) {
+        let sent = self.taken;
+        let is_same = |event: &&mut Event| matches!(&event.what, What::Progress(of) if of.get() == token.get());
+        let newest = self.events.iter_mut().rev().take_while(|event| event.number > sent).find(is_same);
+        let Some(newest) = newest else { return };
+        if let Some(kept) = self.kept.as_mut().filter(|_| newest.stays) {
+            kept.free(newest.bytes.len());
+            newest.stays = kept.reserve(event.len());
+        }
+        newest.bytes = event;
+    }
+
+    fn wake(&mut self) {
         if let Some(waker) = self.waker.take() {
             waker.wake();
         }
+    }
+
+    /// The stream goes on, and nobody reads it.
+    fn is_alone(&self) -> bool {
+        self.kept.as_ref().is_some_and(|kept| !kept.is_attached())
+    }
+
+    /// Makes place for an event in what is kept; notifications go first, the oldest before the others.
+    fn reserve(&mut self, length: usize) -> bool {
+        let Some(kept) = &mut self.kept else { return false };
+        while !kept.reserve(length) {
+            let is_notification = |event: &Event| event.stays && matches!(event.what, What::Progress(_) | What::Log);
+            let Some(at) = self.events.iter().position(is_notification).filter(|_| length <= MAX_REPLAY) else { return false };
+            if let Some(event) = self.events.remove(at) {
+                kept.free(event.bytes.len());
+                self.dropped += u64::from(event.number > self.taken);
+            }
+        }
+        true
     }
 
     fn may_log(&mut self, now: Instant) -> bool {

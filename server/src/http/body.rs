@@ -10,6 +10,7 @@ use http_body::{Body, Frame, SizeHint};
 use http_body_util::BodyExt as _;
 use tokio::time::timeout;
 
+use super::events::Events;
 use super::running::{Next, Running};
 use crate::connection::Busy;
 use crate::era::Payload;
@@ -146,6 +147,7 @@ enum Content {
     Full(Bytes),
     Stream(hub::Stream),
     Running(Box<Running>),
+    Events(Events),
 }
 
 impl ReplyBody {
@@ -158,6 +160,11 @@ impl ReplyBody {
     pub(super) fn stream(stream: hub::Stream, busy: Busy) -> Self {
         busy.holds(stream.ticket());
         Self { content: Content::Stream(stream), _in_flight: None, busy }
+    }
+
+    /// A stream that can be resumed, or the rest of one.
+    pub(super) fn events(events: Events, busy: Busy) -> Self {
+        Self { content: Content::Events(events), _in_flight: None, busy }
     }
 
     /// A reply that is still being made, as an event stream.
@@ -181,14 +188,14 @@ impl Body for ReplyBody {
     fn is_end_stream(&self) -> bool {
         match &self.content {
             Content::Full(bytes) => bytes.is_empty(),
-            Content::Stream(_) | Content::Running(_) => false,
+            Content::Stream(_) | Content::Running(_) | Content::Events(_) => false,
         }
     }
 
     fn size_hint(&self) -> SizeHint {
         match &self.content {
             Content::Full(bytes) => SizeHint::with_exact(bytes.len() as u64),
-            Content::Stream(_) | Content::Running(_) => SizeHint::default(),
+            Content::Stream(_) | Content::Running(_) | Content::Events(_) => SizeHint::default(),
         }
     }
 }
@@ -199,6 +206,7 @@ impl ReplyBody {
             Content::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
             Content::Full(bytes) => Poll::Ready(Some(Ok(Frame::data(std::mem::take(bytes))))),
             Content::Stream(stream) => stream.poll_next(cx).map(|bytes| bytes.map(|bytes| bytes.map(Frame::data))),
+            Content::Events(events) => events.poll_next(cx).map(|event| event.map(|event| Ok(Frame::data(event)))),
             Content::Running(running) => match running.poll_event(cx) {
                 Poll::Pending => Poll::Pending,
                 Poll::Ready(Next::Comment) => Poll::Ready(Some(Ok(Frame::data(sse::KEEP_ALIVE)))),
@@ -213,7 +221,7 @@ impl ReplyBody {
                         self.content = Content::Stream(stream);
                         self.poll_content(cx)
                     }
-                    Payload::Empty | Payload::Silence => Poll::Ready(None),
+                    Payload::Empty | Payload::Silence | Payload::Resumed(_) => Poll::Ready(None),
                 },
             },
         }

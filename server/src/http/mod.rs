@@ -4,6 +4,7 @@
 //! length, capacity; then, in the eras: JSON, envelope, era, session, metadata, version, headers, method, params.
 
 mod body;
+mod events;
 mod origin;
 mod running;
 
@@ -19,11 +20,12 @@ use tokio::time::timeout;
 
 use body::Rest;
 pub use body::{Received, ReplyBody, Unread};
+use events::Events;
 use running::Running;
 
 use crate::auth::Principal;
 use crate::connection::{Busy, Connection};
-use crate::era::{self, Era, Payload, Reply, SESSION_HEADER, VERSION_HEADER, accepts};
+use crate::era::{self, Era, Payload, Reply, Resumed, SESSION_HEADER, VERSION_HEADER, accepts};
 use crate::exchange::Outbox;
 use crate::fault::Refused;
 use crate::jsonrpc::{self, ErrorObject, Message};
@@ -65,6 +67,10 @@ where
                 let reply = era::legacy::end(&shard, &principal, &parts.headers).await;
                 Answer::without(reply, &parts.headers, body).await
             }
+            Ok(Checked::Get(principal)) => {
+                let reply = era::legacy::listen(&shard, &serving, &principal, &parts.headers).await;
+                Answer::without(reply, &parts.headers, body).await
+            }
             Ok(Checked::Other(reply)) | Err(reply) => Answer::without(reply, &parts.headers, body).await,
             Ok(Checked::Nowhere(reply)) => Answer::Last(reply),
         },
@@ -83,6 +89,8 @@ enum Checked {
     Post(Principal),
     /// It ends a session, which takes the other shards.
     Delete(Principal),
+    /// It opens the stream of a session, or resumes one, which may be on another shard.
+    Get(Principal),
     /// It has none, and is answered.
     Other(Reply),
     /// It does not say, or says twice, whom it is for: whoever sent it goes away (RFC 9112, 3.2).
@@ -99,6 +107,8 @@ enum Answer {
     Counted(Reply, InFlight),
     /// It takes long: the head goes out now, the reply as an event.
     Running(Box<Running>),
+    /// The same, and its client may come back for the rest.
+    Events(Events),
 }
 
 impl Answer {
@@ -115,7 +125,7 @@ impl Answer {
 }
 
 /// The checks that need no body.
-fn check(shard: &Arc<Shard>, serving: &Arc<Serving>, request: &http::request::Parts) -> Result<Checked, Reply> {
+fn check(shard: &Shard, serving: &Serving, request: &http::request::Parts) -> Result<Checked, Reply> {
     if request.uri.path() != ENDPOINT {
         return Err(Reply::empty(404));
     }
@@ -146,7 +156,7 @@ fn check(shard: &Arc<Shard>, serving: &Arc<Serving>, request: &http::request::Pa
     if !accepts(headers, "text/event-stream") {
         return Err(invalid(406, "Accept must list text/event-stream"));
     }
-    Ok(Checked::Other(era::legacy::listen(shard, serving, &principal, headers)))
+    Ok(Checked::Get(principal))
 }
 
 async fn post<B>(
@@ -176,7 +186,7 @@ where
     }
     match timeout(HEAD_DELAY, running.head()).await {
         Ok(Some(reply)) => running.counted(reply),
-        Ok(None) | Err(_) => Answer::Running(Box::new(running)),
+        Ok(None) | Err(_) => running.streamed(),
     }
 }
 
@@ -350,11 +360,8 @@ fn response(
     let (reply, in_flight) = match answer {
         Answer::Reply(reply) | Answer::Last(reply) => (reply, None),
         Answer::Counted(reply, in_flight) => (reply, Some(in_flight)),
-        Answer::Running(running) => {
-            let body = ReplyBody::running(running, busy);
-            events(&mut headers);
-            return finish(Response::new(body), headers, closes && version < HttpVersion::HTTP_2, allowed_origin);
-        }
+        Answer::Running(running) => return streamed(ReplyBody::running(running, busy), closes, version, allowed_origin),
+        Answer::Events(events) => return streamed(ReplyBody::events(events, busy), closes, version, allowed_origin),
     };
     let status = StatusCode::from_u16(reply.status).unwrap_or(StatusCode::INTERNAL_SERVER_ERROR);
     let is_stream = matches!(reply.payload, Payload::Stream(_));
@@ -374,6 +381,10 @@ fn response(
             drop(in_flight);
             ReplyBody::stream(stream, busy)
         }
+        Payload::Resumed(Resumed { events: source, held, period }) => {
+            events(&mut headers);
+            ReplyBody::events(Events::new(source, Some(held), period), busy)
+        }
     };
     if let Some(session) = reply.session.and_then(|session| HeaderValue::try_from(session).ok()) {
         headers.insert(HeaderName::from_static(SESSION_HEADER), session);
@@ -390,6 +401,13 @@ fn response(
     let mut response = Response::new(body);
     *response.status_mut() = status;
     finish(response, headers, (closes || is_stream) && version < HttpVersion::HTTP_2, allowed_origin)
+}
+
+/// The head of a reply that is still being made.
+fn streamed(body: ReplyBody, closes: bool, version: HttpVersion, allowed_origin: Option<HeaderValue>) -> Response<ReplyBody> {
+    let mut headers = HeaderMap::new();
+    events(&mut headers);
+    finish(Response::new(body), headers, closes && version < HttpVersion::HTTP_2, allowed_origin)
 }
 
 fn finish(

@@ -9,13 +9,15 @@ use std::task::{Context, Poll, ready};
 use std::time::Duration;
 
 use bytes::Bytes;
+use futures::StreamExt as _;
 use tokio::runtime::Handle;
 use tokio::time::{Sleep, sleep};
 
 use super::Answer;
-use crate::era::Reply;
+use super::events::Events;
+use crate::era::{Payload, Reply};
 use crate::exchange::Outbox;
-use crate::limits::MAX_ORPHANS;
+use crate::limits::{MAX_ORPHANS, RETRY_MS};
 use crate::load::InFlight;
 use crate::shard::Shard;
 
@@ -29,6 +31,8 @@ pub(super) struct Running {
     in_flight: Option<InFlight>,
     period: Duration,
     timer: Option<Pin<Box<Sleep>>>,
+    /// It goes on as a stream that can be resumed.
+    handed_over: bool,
 }
 
 /// What an event stream says next.
@@ -52,7 +56,7 @@ impl Running {
     ) -> Self {
         let reply = Some(Box::pin(reply) as Pin<Box<dyn Future<Output = Reply> + Send>>);
         let in_flight = Some(in_flight);
-        Self { shard, reply, ready: None, outbox, in_flight, period, timer: None }
+        Self { shard, reply, ready: None, outbox, in_flight, period, timer: None, handed_over: false }
     }
 
     /// The reply.
@@ -92,6 +96,27 @@ impl Running {
         }
     }
 
+    /// From here on it is an event stream: one that can be resumed, where its era has that.
+    pub(super) fn streamed(mut self) -> Answer {
+        let Some(owner) = self.outbox.owner() else { return Answer::Running(Box::new(self)) };
+        let (ready, reply) = (self.ready.take(), self.reply.take());
+        let response = async move {
+            let reply = match (ready, reply) {
+                (Some(reply), _) => reply,
+                (None, Some(reply)) => reply.await,
+                (None, None) => return None,
+            };
+            match reply.payload {
+                Payload::Json(json) => Some(json),
+                Payload::Empty | Payload::Silence | Payload::Stream(_) | Payload::Resumed(_) => None,
+            }
+        };
+        self.handed_over = true;
+        let retry = self.shard.jitter.between(RETRY_MS);
+        let reader = self.shard.resumes.begin(&self.outbox, owner, response, self.in_flight.take(), retry);
+        Answer::Events(Events::new(reader.boxed(), None, self.period))
+    }
+
     /// What was said before the reply, in order; then the reply; a comment when a period went by without either.
     pub(super) fn poll_event(&mut self, cx: &mut Context<'_>) -> Poll<Next> {
         if self.ready.is_none()
@@ -125,6 +150,9 @@ impl Running {
 
 impl Drop for Running {
     fn drop(&mut self) {
+        if self.handed_over {
+            return;
+        }
         self.outbox.close();
         self.shard.load.unsaid(self.outbox.dropped());
         let Some(reply) = self.reply.take().filter(|_| self.outbox.outlives_client()) else { return };

@@ -151,6 +151,14 @@ impl Context {
         self.exchange().log(level, Some(self.name()), &data.into());
     }
 
+    /// Has the connection of this call closed while the call runs on: the client waits a moment, comes back for what was said
+    /// meanwhile, and polls so for the result. What the SDKs call `closeSSEStream`; 2025-11-25 only. `false` when the stream
+    /// stays open: the client speaks another version, takes no streams, follows a task, is away already, or this shard has as
+    /// many calls without a client as it may. The call's deadline stays what it is.
+    pub fn close_sse_stream(&self) -> bool {
+        self.way().task.is_none() && self.exchange().close_stream()
+    }
+
     /// Asks the client one thing. The key names the question within the call.
     ///
     /// # Errors

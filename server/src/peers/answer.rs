@@ -1,10 +1,12 @@
 //! What a peer is answered.
 
 use std::sync::Arc;
+use std::time::Duration;
 
 use serde_json::value::RawValue;
 
 use super::keep::{self, Unkept};
+use super::resume::LONGEST_WAIT;
 use super::wire::{Answer, Ask};
 use crate::exchange::Delivered;
 use crate::session::Incarnation;
@@ -25,7 +27,7 @@ pub fn at_once(shard: &Arc<Shard>, from: Incarnation, ask: Ask) -> Result<Answer
             }
         }
         Ask::Task(request) => shard.tasks.answer(from, &request).map_or(Answer::Unknown, Answer::Task),
-        Ask::Change { .. } => return Err(ask),
+        Ask::Change { .. } | Ask::Resume { .. } => return Err(ask),
         Ask::Unknown => Answer::Unknown,
     })
 }
@@ -38,6 +40,10 @@ pub async fn in_time(shard: &Shard, ask: Ask) -> Answer {
             Err(Unkept::TooMany(_)) => Answer::Full,
             Err(Unkept::Unconfirmed) => Answer::Unknown,
         },
+        Ask::Resume { session, slot, after, reader, wait_ms } => {
+            let wait = Duration::from_millis(wait_ms).min(LONGEST_WAIT);
+            shard.resumes.batch(session, slot, after, reader, wait).await.map_or(Answer::Unknown, Answer::Events)
+        }
         Ask::Revoke { .. } | Ask::Keep { .. } | Ask::Respond { .. } | Ask::Task(_) | Ask::Unknown => Answer::Unknown,
     }
 }

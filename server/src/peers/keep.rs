@@ -60,7 +60,9 @@ impl<'a> Keeper<'a> {
             match answer {
                 Ok(Answer::Done) => return Ok(()),
                 Ok(Answer::Full) => return Err(TooMany.into()),
-                Ok(Answer::Task(_) | Answer::Unknown) | Err(Unanswered::Late) => return Err(Unkept::Unconfirmed),
+                Ok(Answer::Task(_) | Answer::Events(_) | Answer::Unknown) | Err(Unanswered::Late) => {
+                    return Err(Unkept::Unconfirmed);
+                }
                 // Another shard keeps order in its place.
                 Err(Unanswered::Lost) => sleep(LOOK).await,
             }

@@ -4,6 +4,7 @@
 //! POST /load names the members → dial, or accept on the control port → greet (both prove the cluster's key) → in step
 //! raise(event) → outbox → every link → hub of each peer          revoke(session) → every live peer has answered → 204
 //! change(record) → the session's keeper → every live peer         respond → the shard that asked      cancel → all
+//! resume → the shard that keeps the stream, batch by batch
 //! ```
 //! A process is not Ready before it is in step with every member, so that what ended before it began stays ended. It waits
 //! for nobody who is dead: a refused connection counts as heard, and silence only [`members::GIVE_UP`] long. Two that begin at once do
@@ -19,6 +20,7 @@ pub mod keep;
 pub mod link;
 pub mod members;
 mod metrics;
+pub mod resume;
 pub mod wire;
 
 use std::collections::{HashMap, HashSet};
@@ -182,7 +184,7 @@ impl Peers {
         self.count(&answer);
         match answer {
             Ok(Answer::Task(said)) => Some(said),
-            Ok(Answer::Done | Answer::Full | Answer::Unknown) | Err(_) => None,
+            Ok(Answer::Done | Answer::Full | Answer::Events(_) | Answer::Unknown) | Err(_) => None,
         }
     }
 
@@ -226,7 +228,7 @@ impl Peers {
                     Ok(Answer::Done) => {
                         confirmed.insert(incarnation);
                     }
-                    Ok(Answer::Full | Answer::Task(_) | Answer::Unknown) => unheard = Some(Unheard::Full),
+                    Ok(Answer::Full | Answer::Task(_) | Answer::Events(_) | Answer::Unknown) => unheard = Some(Unheard::Full),
                     Err(Unanswered::Late) => unheard = unheard.or(Some(Unheard::Late)),
                     Err(Unanswered::Lost) => lost = true,
                 }
@@ -382,7 +384,7 @@ impl Peers {
 
     fn count(&self, answer: &Result<Answer, Unanswered>) {
         let outcome = match answer {
-            Ok(Answer::Done | Answer::Task(_)) => "done",
+            Ok(Answer::Done | Answer::Task(_) | Answer::Events(_)) => "done",
             Ok(Answer::Full) => "full",
             Ok(Answer::Unknown) => "unknown",
             Err(Unanswered::Lost) => "lost",

@@ -8,6 +8,7 @@
 
 use std::sync::Arc;
 
+use crate::exchange::resume::Batch;
 use crate::limits::MAX_SUBSCRIPTIONS;
 use crate::mcp::logging::LoggingLevel;
 use crate::mcp::subscriptions::Event;
@@ -158,6 +159,19 @@ pub enum Ask {
     },
     /// A client's request about a task of yours came here: JSON, which tasks read.
     Task(String),
+    /// A client resumes here a stream of yours.
+    Resume {
+        /// Whose.
+        session: SessionKey,
+        /// Which stream.
+        slot: u64,
+        /// The newest event the client has.
+        after: u64,
+        /// As whom it goes on; 0 when it begins to.
+        reader: u64,
+        /// How long the answer may wait for an event, milliseconds.
+        wait_ms: u64,
+    },
     /// Of a newer version.
     Unknown,
 }
@@ -171,6 +185,8 @@ pub enum Answer {
     Full,
     /// What tasks say: JSON, which they read.
     Task(String),
+    /// Events of a stream that is resumed.
+    Events(Batch),
     /// What was asked is not known here.
     Unknown,
 }
@@ -206,6 +222,7 @@ const ASK_CHANGE: u8 = 2;
 const ASK_KEEP: u8 = 3;
 const ASK_RESPOND: u8 = 4;
 const ASK_TASK: u8 = 5;
+const ASK_RESUME: u8 = 6;
 
 const CHANGE_LEVEL: u8 = 1;
 const CHANGE_SUBSCRIBE: u8 = 2;
@@ -227,6 +244,7 @@ const ANSWER_DONE: u8 = 1;
 const ANSWER_FULL: u8 = 2;
 const ANSWER_UNKNOWN: u8 = 3;
 const ANSWER_TASK: u8 = 4;
+const ANSWER_EVENTS: u8 = 5;
 
 const TOOLS_CHANGED: u8 = 1;
 const PROMPTS_CHANGED: u8 = 2;
@@ -262,7 +280,7 @@ impl Ask {
         match self {
             Self::Respond { outcome, .. } => outcome.len() <= MAX_FRAME - HEADROOM,
             Self::Task(request) => request.len() <= MAX_FRAME - HEADROOM,
-            Self::Revoke { .. } | Self::Change { .. } | Self::Keep { .. } | Self::Unknown => true,
+            Self::Revoke { .. } | Self::Change { .. } | Self::Keep { .. } | Self::Resume { .. } | Self::Unknown => true,
         }
     }
 }
@@ -359,6 +377,13 @@ impl Frame {
                         out.push(ANSWER_TASK);
                         text(out, said);
                     }
+                    Answer::Events(Batch { reader, after, ended, events }) => {
+                        out.push(ANSWER_EVENTS);
+                        out.extend_from_slice(&reader.to_be_bytes());
+                        out.extend_from_slice(&after.to_be_bytes());
+                        out.push(u8::from(*ended));
+                        text(out, events);
+                    }
                     Answer::Unknown => out.push(ANSWER_UNKNOWN),
                 }
             }
@@ -419,6 +444,10 @@ impl Frame {
                     ANSWER_DONE => Answer::Done,
                     ANSWER_FULL => Answer::Full,
                     ANSWER_TASK => Answer::Task(rest.long_text(MAX_FRAME)?),
+                    ANSWER_EVENTS => {
+                        let (reader, after, ended) = (rest.u64()?, rest.u64()?, rest.byte()? != 0);
+                        Answer::Events(Batch { reader, after, ended, events: rest.long_text(MAX_FRAME)? })
+                    }
                     _ => Answer::Unknown,
                 },
             },
@@ -472,6 +501,13 @@ fn encode_ask(out: &mut Vec<u8>, ask: &Ask) {
         Ask::Task(request) => {
             out.push(ASK_TASK);
             text(out, request);
+        }
+        Ask::Resume { session, slot, after, reader, wait_ms } => {
+            out.push(ASK_RESUME);
+            key(out, session);
+            for number in [slot, after, reader, wait_ms] {
+                out.extend_from_slice(&number.to_be_bytes());
+            }
         }
         Ask::Unknown => out.push(0),
     }
@@ -600,6 +636,10 @@ impl Rest<'_> {
                 self.change()?.map_or(Ask::Unknown, |change| Ask::Change { session, expires, change })
             }
             ASK_TASK => Ask::Task(self.long_text(MAX_FRAME)?),
+            ASK_RESUME => {
+                let (session, slot, after) = (self.session()?, self.u64()?, self.u64()?);
+                Ask::Resume { session, slot, after, reader: self.u64()?, wait_ms: self.u64()? }
+            }
             ASK_KEEP => Ask::Keep { session: self.session()?, record: self.record()? },
             ASK_RESPOND => {
                 let (session, slot, failed) = (self.session()?, self.u64()?, self.byte()? != 0);

@@ -12,4 +12,5 @@ mod flips;
 mod forwards;
 mod kept;
 mod links;
+mod resume;
 mod tasks;

@@ -16,6 +16,7 @@ mod leaks;
 mod legacy;
 mod modern;
 mod params;
+mod resume;
 mod row;
 mod rules;
 mod streams;
@@ -41,7 +42,7 @@ fn sections(world: &World) -> Vec<(&'static str, Vec<Row>)> {
 }
 
 /// The rows that take more than one request each have a test, of their name.
-const TESTS: &[&[&str]] = &[streams::NAMES, leaks::NAMES, callers::NAMES];
+const TESTS: &[&[&str]] = &[streams::NAMES, leaks::NAMES, callers::NAMES, resume::NAMES];
 
 #[tokio::test]
 async fn every_answer_is_that_of_the_table() {

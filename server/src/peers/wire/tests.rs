@@ -49,6 +49,11 @@ fn frames() -> Vec<Frame> {
         Frame::Ask { number: 9, ask: Ask::Respond { session, slot: 5, failed: true, outcome: "{}".to_owned() } },
         Frame::Ask { number: 9, ask: Ask::Task("{}".to_owned()) },
         Frame::Answer { number: 9, answer: Answer::Task("{}".to_owned()) },
+        Frame::Ask { number: 9, ask: Ask::Resume { session, slot: 1, after: 2, reader: 3, wait_ms: 4 } },
+        Frame::Answer {
+            number: 9,
+            answer: Answer::Events(Batch { reader: 1, after: 2, ended: true, events: "data: ü\n\n".to_owned() }),
+        },
         Frame::Answer { number: 8, answer: Answer::Done },
         Frame::Answer { number: 8, answer: Answer::Full },
         Frame::Answer { number: 8, answer: Answer::Unknown },
