@@ -229,7 +229,8 @@ impl Operator {
             self.sizes.pop_front();
         }
         let before = self.sizes.front().map_or(decision.desired, |(_, size)| *size);
-        must(decision.desired <= before + before.max(4), "it grows faster than it may")?;
+        let last = self.sizes.back().map_or(decision.desired, |(_, size)| *size);
+        must(decision.desired <= last.max(before + before.max(4)), "it grows faster than it may")?;
         self.sizes.push_back((now, decision.desired));
         Ok(())
     }
