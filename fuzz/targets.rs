@@ -1,6 +1,6 @@
 //! What is fuzzed: each decoder, and what must hold of whatever it reads. Replayed on stable Rust by `server/tests/fuzz.rs`.
 
-use std::sync::LazyLock;
+use std::sync::{Arc, LazyLock};
 
 use base64::Engine as _;
 use base64::engine::general_purpose::STANDARD;
@@ -8,17 +8,26 @@ use http::{HeaderMap, HeaderName, HeaderValue};
 use mcp_crds::catalog::ToolDefinition;
 use mcp_server::era::mirror::Mirrored;
 use mcp_server::era::{Version, accepts};
+use mcp_server::exchange::id;
+use mcp_server::exchange::resume::{Resumes, Whereabouts};
 use mcp_server::jsonrpc::{self, Body, ErrorObject, Message};
 use mcp_server::peers::wire::{Frame, split};
-use mcp_server::session::{Claims, Sessions, generated_ring, random};
+use mcp_server::session::{Claims, SessionKey, Sessions, generated_ring, random};
+use mcp_server::sse;
 use serde_json::{Value, json};
 
 /// Reads bytes; what must not happen panics.
 pub type Target = fn(&[u8]);
 
 /// The targets, by the name of their corpus.
-pub const TARGETS: &[(&str, Target)] =
-    &[("jsonrpc", jsonrpc), ("headers", headers), ("tokens", tokens), ("frames", frames), ("catalog", catalog)];
+pub const TARGETS: &[(&str, Target)] = &[
+    ("jsonrpc", jsonrpc),
+    ("headers", headers),
+    ("tokens", tokens),
+    ("frames", frames),
+    ("catalog", catalog),
+    ("events", events),
+];
 
 /// A body is read or refused; what is read is answered under the id it came with, and every refusal is JSON.
 pub fn jsonrpc(data: &[u8]) {
@@ -120,4 +129,45 @@ pub fn catalog(data: &[u8]) {
             assert!(problem.to_string().starts_with("catalog.yaml"), "{problem}");
         }
     }
+}
+
+/// Event ids and event streams: an id is written as it was read, nobody makes one up, and an event carries the same data
+/// whatever the bytes; only the kinds of line ends become one.
+pub fn events(data: &[u8]) {
+    static SESSIONS: LazyLock<Sessions> =
+        LazyLock::new(|| Sessions::new(random(), generated_ring()).expect("keys that were just made"));
+    let text = String::from_utf8_lossy(data).into_owned();
+    if let Some((incarnation, numbers, tag)) = id::read::<2>(&text) {
+        assert_eq!(id::write(incarnation, &numbers, &tag), text, "one spelling only");
+    }
+    let session = SessionKey { incarnation: [7; 16], number: 1 };
+    let resumes = Resumes::new(SESSIONS.incarnation(), SESSIONS.tagger(), Arc::default());
+    assert_eq!(resumes.find(session, &text), Whereabouts::Forged, "made up");
+    let sent = sse::with_id("a.1", &sse::message(text.as_bytes()));
+    let sent = [sse::priming("a.0", 5).to_vec(), sse::KEEP_ALIVE.to_vec(), sent.to_vec()].concat();
+    let said = text.replace("\r\n", "\n").replace('\r', "\n");
+    let read = read_events(&String::from_utf8(sent).expect("UTF-8"));
+    assert_eq!(read, [("a.0".to_owned(), String::new()), ("a.1".to_owned(), said)]);
+    let _ = read_events(&text);
+}
+
+/// Reads an event stream as HTML says (9.2.6), but that an event without data is told, too: id and data of each.
+fn read_events(text: &str) -> Vec<(String, String)> {
+    let (mut events, mut id, mut data) = (vec![], String::new(), None::<String>);
+    for line in text.replace("\r\n", "\n").replace('\r', "\n").split('\n') {
+        if line.is_empty() {
+            events.extend(data.take().map(|data| (id.clone(), data)));
+            continue;
+        }
+        let (field, value) = line.split_once(':').unwrap_or((line, ""));
+        let value = value.strip_prefix(' ').unwrap_or(value);
+        match field {
+            "id" if !value.contains('\0') => value.clone_into(&mut id),
+            "data" => {
+                data = Some(data.map_or_else(|| value.to_owned(), |data| format!("{data}\n{value}")));
+            }
+            _ => {}
+        }
+    }
+    events
 }

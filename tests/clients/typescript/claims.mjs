@@ -21,6 +21,34 @@ export function fill(schema) {
   return Object.fromEntries(Object.entries(schema.properties).map(([name, property]) => [name, value(property)]));
 }
 
+let cutting = false;
+let cut = 0;
+
+/** Has the next event stream of a POST cut after its first bytes; what is returned counts the cuts. */
+function cutNext() {
+  cutting = true;
+  const before = cut;
+  return () => cut - before;
+}
+
+/** A fetch whose connections can be cut. */
+export async function brittleFetch(url, init) {
+  const response = await fetch(url, init);
+  const streams = response.headers.get("content-type")?.includes("text/event-stream");
+  if (!cutting || init?.method !== "POST" || !streams) return response;
+  cutting = false;
+  const reader = response.body.getReader();
+  const body = new ReadableStream({
+    async start(controller) {
+      controller.enqueue((await reader.read()).value);
+      cut += 1;
+      await reader.cancel();
+      controller.error(new Error("cut by the test"));
+    },
+  });
+  return new Response(body, { status: response.status, headers: response.headers });
+}
+
 /** A promise that somebody else keeps, in time. */
 export function awaited(what) {
   let settle;
@@ -92,6 +120,19 @@ export async function show(name, era, connect) {
     assert.match(text(result), /Ada|ada@example/);
     assert.equal(asked(), before + 1, "questions");
   });
+  if (era === "legacy") {
+    await claim("a call whose connection the server closes is come back for", async () => {
+      assert.match(text(await call("test_reconnection", {})), /came back/);
+    });
+    await claim("a call whose connection is cut is come back for", async () => {
+      const seen = [];
+      const cuts = cutNext();
+      const result = await call("test_tool_with_progress", {}, (progress) => seen.push(progress.progress));
+      assert.equal(cuts(), 1, "connections cut");
+      assert.ok(!result.isError);
+      return `${seen.join(", ")} were heard`;
+    });
+  }
   if (era === "modern") {
     await claim("a tool asks in several rounds", async () => {
       const result = await call("test_input_required_result_multi_round", {});

@@ -4,7 +4,7 @@
 import { Client } from "@modelcontextprotocol/sdk/client/index.js";
 import { StreamableHTTPClientTransport } from "@modelcontextprotocol/sdk/client/streamableHttp.js";
 import { CallToolResultSchema, ElicitRequestSchema, ToolListChangedNotificationSchema } from "@modelcontextprotocol/sdk/types.js";
-import { awaited, fill, finish, show } from "./claims.mjs";
+import { awaited, brittleFetch, fill, finish, show } from "./claims.mjs";
 
 const url = new URL(process.argv[2]);
 
@@ -15,7 +15,7 @@ async function connect() {
     answered += 1;
     return { action: "accept", content: fill(request.params.requestedSchema) };
   });
-  const transport = new StreamableHTTPClientTransport(url);
+  const transport = new StreamableHTTPClientTransport(url, { fetch: brittleFetch });
   await client.connect(transport);
   return {
     client,

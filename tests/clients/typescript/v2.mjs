@@ -3,7 +3,7 @@
 //   node v2.mjs URL
 import assert from "node:assert/strict";
 import { Client, StreamableHTTPClientTransport } from "@modelcontextprotocol/client";
-import { awaited, fill, finish, show } from "./claims.mjs";
+import { awaited, brittleFetch, fill, finish, show } from "./claims.mjs";
 
 const url = new URL(process.argv[2]);
 
@@ -19,7 +19,7 @@ const connect = (mode) => async () => {
     answered += 1;
     return { action: "accept", content: fill(request.params.requestedSchema) };
   });
-  await connected.connect(new StreamableHTTPClientTransport(url));
+  await connected.connect(new StreamableHTTPClientTransport(url, { fetch: brittleFetch }));
   return {
     client: connected,
     version: connected.getNegotiatedProtocolVersion(),
