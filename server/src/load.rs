@@ -28,9 +28,15 @@ pub struct Load {
 #[derive(Debug)]
 pub struct OpenConnection(Arc<Load>);
 
-/// A held stream, until dropped; with the share of its principal's quota.
+/// A held stream, until dropped; with the share of its principal's quota. One pointer: the hub keeps one in every slot.
 #[derive(Debug)]
-pub struct HeldStream(Arc<Load>, Option<Share>);
+pub struct HeldStream(Box<Counted>);
+
+#[derive(Debug)]
+struct Counted {
+    load: Arc<Load>,
+    share: Option<Share>,
+}
 
 /// A request being answered, until dropped; with the share of its principal's quota.
 #[derive(Debug)]
@@ -70,7 +76,7 @@ impl Load {
 
     /// Counts a stream, unless `cap` are held.
     pub fn stream(self: &Arc<Self>, cap: u64) -> Option<HeldStream> {
-        take(&self.streams, 1, cap).then(|| HeldStream(Arc::clone(self), None))
+        take(&self.streams, 1, cap).then(|| HeldStream(Box::new(Counted { load: Arc::clone(self), share: None })))
     }
 
     /// Counts a request, unless `cap` are being answered.
@@ -227,7 +233,7 @@ impl HeldStream {
     /// Counted for its principal, too.
     #[must_use]
     pub fn of(mut self, share: Share) -> Self {
-        self.1 = Some(share);
+        self.0.share = Some(share);
         self
     }
 }
@@ -273,7 +279,7 @@ impl Drop for OpenConnection {
 
 impl Drop for HeldStream {
     fn drop(&mut self) {
-        self.0.streams.fetch_sub(1, Relaxed);
+        self.0.load.streams.fetch_sub(1, Relaxed);
     }
 }
 
