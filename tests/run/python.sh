@@ -8,7 +8,9 @@ python_packages() { # requirements file
   if [ ! -e "$out/installed" ]; then
     rm -rf "$out"
     python3 -m venv "$out"
-    "$out/bin/pip" install --quiet --disable-pip-version-check --require-hashes --only-binary=:all: -r "$file" >&2 ||
+    # Without looking for dependencies: the file names them all, and pip would take the newest of one that is asked for with an extra.
+    "$out/bin/pip" install --quiet --disable-pip-version-check --require-hashes --no-deps --only-binary=:all: -r "$file" >&2 &&
+      "$out/bin/pip" --disable-pip-version-check check >&2 ||
       die "the packages of $file could not be installed"
     touch "$out/installed"
   fi
