@@ -91,6 +91,10 @@ else
 	$(CARGO) run --quiet --locked -p mcp-simulator -- run $(or $(TRACES),tests/traces) --seeds $(or $(RUNS),10) --json target/simulation.json --plots target/plots
 endif
 
+.PHONY: fuzz
+fuzz: ## Every fuzz target on a nightly toolchain; FUZZ_SECONDS=600 for each, ONLY=target
+	@tests/run/fuzz $(ONLY)
+
 .PHONY: soak
 soak: ## An operator at rest for thirty minutes, on the cluster: it writes nothing; SECONDS_AT_REST=number
 	@MCP_TEST_REST_SECONDS=$(or $(SECONDS_AT_REST),1800) tests/run/e2e rest::an_operator_at_rest_writes_nothing
