@@ -1,5 +1,6 @@
 //! Method → handler, in one match. Knows neither HTTP nor the era a request came from.
 
+use std::borrow::Cow;
 use std::sync::Arc;
 
 use mcp_crds::catalog::CacheScope;
@@ -190,8 +191,6 @@ pub struct Call<'a> {
     pub caller: &'a Caller,
     /// What is in force.
     pub serving: &'a Serving,
-    /// What was in force before, when the request has a cursor: it may be one of those lists.
-    pub before: Option<&'a Serving>,
     /// What the server offers.
     pub capabilities: ServerCapabilities,
     /// What is kept of sessions.
@@ -223,7 +222,7 @@ pub enum Outcome<'a> {
         /// Name of the list in the result.
         list: &'static str,
         /// JSON array.
-        items: &'a RawValue,
+        items: Cow<'a, RawValue>,
         /// Where the next page begins.
         next_cursor: Option<&'a str>,
     },

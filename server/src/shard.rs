@@ -36,8 +36,6 @@ use crate::telemetry::LogLevel;
 #[derive(Debug)]
 pub struct Shard {
     serving: ArcSwapOption<Serving>,
-    /// What was in force before: cursors of its lists are good still.
-    before: ArcSwapOption<Serving>,
     untold: Untold,
     /// What it carries.
     pub load: Arc<Load>,
@@ -115,7 +113,6 @@ impl Shard {
         let resumes = Resumes::new(seed, parts.sessions.tagger(), Arc::clone(&load));
         Self {
             serving: ArcSwapOption::empty(),
-            before: ArcSwapOption::empty(),
             untold: Untold::default(),
             load,
             resumes: Arc::new(resumes),
@@ -267,7 +264,6 @@ impl Shard {
         let before = self.serving.swap(Some(Arc::clone(serving)));
         if let Some(before) = before {
             self.untold.add(serving.changes(&before), Instant::now());
-            self.before.store(Some(before));
         }
         self.peers.tell(&Frame::Serves(serving.snapshot.hash().to_owned()));
         self.peers.begin();
@@ -280,11 +276,6 @@ impl Shard {
         for event in self.untold.due(Instant::now(), || self.peers.all_serve(serving.snapshot.hash())) {
             self.hub.notify(&event);
         }
-    }
-
-    /// What was in force before the last change: what a client has begun to page through it ends.
-    pub fn before(&self) -> Option<Arc<Serving>> {
-        self.before.load_full()
     }
 
     /// Whether it answers: it has a configuration, and is in step with the other shards.

@@ -14,12 +14,15 @@ use serde_json::{Value, json};
 use tokio::process::Command;
 use tokio::time::timeout;
 
-const SHARDS: i32 = 3;
+/// As many shards as the fixture has here.
+pub(crate) const SHARDS: i32 = 3;
+/// Its program.
+pub(crate) const PROGRAM: &str = "conformance";
 /// A run takes half a minute on two cores that do nothing else.
 const ENDS_WITHIN: Duration = Duration::from_mins(4);
 
 /// The fixture's McpCluster, as a cluster of small shards whose pages may come from `origin`.
-fn fixture(origin: &str) -> Outcome<Value> {
+pub(crate) fn fixture(origin: &str) -> Outcome<Value> {
     let set =
         |name: &str, otherwise: &str| std::env::var(name).ok().filter(|value| !value.is_empty()).unwrap_or(otherwise.to_owned());
     let image = format!("{}/conformance:{}", set("IMAGE_REGISTRY", "localhost"), set("IMAGE_TAG", "dev"));

@@ -11,6 +11,7 @@
 //! `MCP_TEST_OPERATOR=own` gives every test an operator of its own, also those that need none: nothing is installed for the
 //! whole cluster then but the CRD.
 
+mod any_shard;
 mod broken;
 mod calls;
 mod catalog;
@@ -121,6 +122,9 @@ fn tests() -> Vec<Test> {
         Shared AnyCluster: scaling::full_of_connections_is_unavailable;
         Shared AnyCluster: life::deleting_a_cluster_leaves_no_object_behind;
         Shared LocalCluster: rest::status_follows_load_at_the_promised_rate;
+        Shared LocalCluster: any_shard::a_killed_shard_takes_no_session_with_it;
+        Shared LocalCluster: any_shard::a_task_whose_shard_is_killed_is_never_unknown;
+        Shared AnyCluster: any_shard::who_heard_of_a_new_list_gets_it_through_the_service;
         Shared AnyCluster: catalog::a_change_reaches_every_shard_without_a_restart;
         Shared AnyCluster: life::a_deleted_shard_is_replaced_and_no_call_fails;
         Shared AnyCluster: scaling::kubectl_scale_is_honoured_in_manual_mode;

@@ -28,7 +28,7 @@ use mcp_crds::catalog::{
 use serde::Serialize;
 
 pub use self::completion::Values;
-use self::page::{List, Pages};
+use self::page::{Entry, List, Pages};
 pub use self::page::{Page, UnknownCursor};
 pub use self::prompt::{Prompt, PromptError};
 pub use self::resource::{ReadError, Resource};
@@ -76,7 +76,7 @@ struct Means<'a> {
 }
 
 impl Snapshot {
-    /// Builds a snapshot of a catalog and what a program adds. `hash` names the configuration; cursors carry both.
+    /// Builds a snapshot of a catalog and what a program adds. `hash` names the configuration.
     ///
     /// # Errors
     /// With every problem at once, when the catalog does not hold what its compiler promises, or the program has a name
@@ -116,11 +116,11 @@ impl Snapshot {
             problems.push(problem);
             Templates::default()
         });
-        let generation = code.generation(hash);
-        let mut pages = |list, items| {
-            Pages::build(list, &generation, items).unwrap_or_else(|error| {
+        let mut pages = |list, entries: Vec<Result<Entry, String>>| {
+            let built = entries.into_iter().collect::<Result<Vec<_>, _>>().and_then(|entries| Pages::build(list, &entries));
+            built.unwrap_or_else(|error| {
                 problems.push(error);
-                Pages::default()
+                Pages::none(list)
             })
         };
         let tool_definitions =
@@ -128,27 +128,27 @@ impl Snapshot {
         let definitions = || tool_definitions.iter().copied();
         let legacy: Vec<_> = definitions().map(tools::legacy_definition).collect();
         let legacy_tool_pages = legacy.iter().any(Option::is_some).then(|| {
-            let items = definitions().zip(&legacy).map(|(modern, legacy)| json(legacy.as_ref().unwrap_or(modern)));
-            pages(List::Tools, items.collect())
+            let shown = definitions().zip(&legacy).map(|(modern, legacy)| entry(&modern.name, legacy.as_ref().unwrap_or(modern)));
+            pages(List::Tools, shown.collect())
         });
-        let tool_pages = pages(List::Tools, definitions().map(json).collect());
+        let tool_pages = pages(List::Tools, definitions().map(|tool| entry(&tool.name, tool)).collect());
         let resource = |definition: &ResourceDefinition| match resources::Resource::try_from(definition) {
-            Ok(shown) => json(&shown),
+            Ok(shown) => entry(&definition.uri, &shown),
             Err(error) => Err(format!("resource {}: {error}", definition.uri)),
         };
         let definitions = config.resources.iter().map(|resource| &resource.definition);
         let definitions = shown(definitions, &code.resources, |definition| &definition.uri);
         let resource_pages = pages(List::Resources, definitions.into_iter().map(resource).collect());
         let template = |definition: &ResourceTemplateDefinition| match resources::ResourceTemplate::try_from(definition) {
-            Ok(shown) => json(&shown),
+            Ok(shown) => entry(&definition.uri_template, &shown),
             Err(error) => Err(format!("resource template {}: {error}", definition.uri_template)),
         };
         let definitions = config.resource_templates.iter().map(|template| &template.definition);
         let definitions = shown(definitions, &code.templates, |definition| &definition.uri_template);
         let template_pages = pages(List::ResourceTemplates, definitions.into_iter().map(template).collect());
         let definitions = shown(config.prompts.iter(), &code.prompts, |definition| &definition.name);
-        let prompt_pages =
-            pages(List::Prompts, definitions.into_iter().map(|prompt| json(&prompts::Prompt::from(prompt))).collect());
+        let shown = definitions.into_iter().map(|prompt| entry(&prompt.name, &prompts::Prompt::from(prompt)));
+        let prompt_pages = pages(List::Prompts, shown.collect());
         if !problems.is_empty() {
             return Err(BuildError { problems });
         }
@@ -198,7 +198,7 @@ impl Snapshot {
     /// A page of `tools/list`.
     ///
     /// # Errors
-    /// When the cursor is none of this generation's.
+    /// When the cursor is none of this list's.
     pub fn tools_page(&self, cursor: Option<&str>) -> Result<Page<'_>, UnknownCursor> {
         self.tool_pages.page(cursor)
     }
@@ -207,7 +207,7 @@ impl Snapshot {
     /// are shown without it.
     ///
     /// # Errors
-    /// When the cursor is none of this generation's.
+    /// When the cursor is none of this list's.
     pub fn legacy_tools_page(&self, cursor: Option<&str>) -> Result<Page<'_>, UnknownCursor> {
         self.legacy_tool_pages.as_ref().unwrap_or(&self.tool_pages).page(cursor)
     }
@@ -215,7 +215,7 @@ impl Snapshot {
     /// A page of `resources/list`.
     ///
     /// # Errors
-    /// When the cursor is none of this generation's.
+    /// When the cursor is none of this list's.
     pub fn resources_page(&self, cursor: Option<&str>) -> Result<Page<'_>, UnknownCursor> {
         self.resource_pages.page(cursor)
     }
@@ -223,7 +223,7 @@ impl Snapshot {
     /// A page of `resources/templates/list`.
     ///
     /// # Errors
-    /// When the cursor is none of this generation's.
+    /// When the cursor is none of this list's.
     pub fn templates_page(&self, cursor: Option<&str>) -> Result<Page<'_>, UnknownCursor> {
         self.template_pages.page(cursor)
     }
@@ -231,7 +231,7 @@ impl Snapshot {
     /// A page of `prompts/list`.
     ///
     /// # Errors
-    /// When the cursor is none of this generation's.
+    /// When the cursor is none of this list's.
     pub fn prompts_page(&self, cursor: Option<&str>) -> Result<Page<'_>, UnknownCursor> {
         self.prompt_pages.page(cursor)
     }
@@ -318,8 +318,9 @@ fn shown<'a, D, B>(authored: impl Iterator<Item = &'a D>, coded: &'a [(D, Arc<B>
     all
 }
 
-fn json<T: Serialize>(value: &T) -> Result<String, String> {
-    serde_json::to_string(value).map_err(|error| error.to_string())
+fn entry<T: Serialize>(key: &str, shown: &T) -> Result<Entry, String> {
+    let json = serde_json::to_string(shown).map_err(|error| error.to_string())?;
+    Ok(Entry { key: key.to_owned(), json })
 }
 
 /// An error and its causes on one line.

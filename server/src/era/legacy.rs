@@ -321,13 +321,11 @@ async fn answer_request(
         .with_progress(request.params.meta("progressToken"))
         .with_level(shard.sessions.levels.get(session.key))
         .asking(asking);
-    let before = request.params.get("cursor").and_then(|_| shard.before());
     let call = Call {
         method,
         params: &request.params,
         caller: &caller,
         serving,
-        before: before.as_deref(),
         capabilities: ServerCapabilities::new(true),
         keeper: Keeper::new(shard, session.claims.expires),
         tasks: &shard.tasks,

@@ -91,13 +91,11 @@ async fn answer_request(
         .with_progress(params.meta("progressToken"))
         .with_level(log_level(params))
         .asking(asking);
-    let before = params.get("cursor").and_then(|_| shard.before());
     let call = Call {
         method,
         params,
         caller: &caller,
         serving,
-        before: before.as_deref(),
         capabilities: ServerCapabilities::new(true).with_tasks(shard.offers_tasks()),
         // No request of this era changes what is kept of a session.
         keeper: Keeper::new(shard, 0),

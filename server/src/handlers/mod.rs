@@ -25,17 +25,14 @@ async fn change<'a>(call: &Call<'a>, session: SessionKey, change: Change) -> Res
     }
 }
 
-/// A page of a list. A client that has begun to page through what was in force before ends that.
+/// A page of a list.
 fn page<'a>(
     call: &Call<'a>,
     list: &'static str,
-    of: impl for<'s> Fn(&'s Snapshot, Option<&str>) -> Result<Page<'s>, UnknownCursor>,
+    of: impl FnOnce(&'a Snapshot, Option<&str>) -> Result<Page<'a>, UnknownCursor>,
 ) -> Result<Outcome<'a>, Fault> {
     let cursor = cursor(call.params)?;
-    let page = match (of(&call.serving.snapshot, cursor.as_deref()), call.before) {
-        (Err(UnknownCursor), Some(before)) => of(&before.snapshot, cursor.as_deref()),
-        (page, _) => page,
-    };
+    let page = of(&call.serving.snapshot, cursor.as_deref());
     let page = page.map_err(|UnknownCursor| Fault::InvalidParams("unknown cursor; begin again without one".to_owned()))?;
     Ok(Outcome::Page { list, items: page.items, next_cursor: page.next_cursor })
 }

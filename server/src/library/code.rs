@@ -5,9 +5,6 @@ use std::fmt;
 use std::sync::Arc;
 
 use mcp_crds::catalog::{self as authored, ResourceDefinition, ResourceTemplateDefinition, ToolDefinition};
-use mcp_crds::control::hex;
-use ring::digest::{SHA256, digest};
-use serde::Serialize;
 
 use super::{Handle, Program, Read};
 use crate::auth::Authenticator;
@@ -54,8 +51,6 @@ pub struct Code {
     pub(crate) handle: Handle,
     /// Who may call; none: everybody.
     pub(crate) authenticator: Option<Arc<dyn Authenticator>>,
-    /// Of the definitions: two programs with one catalog page differently.
-    digest: String,
 }
 
 /// Everything that is wrong with a program.
@@ -88,13 +83,7 @@ impl Code {
         if !problems.is_empty() {
             return Err(InvalidProgram(problems));
         }
-        let digest = sum(&(of(&tools), of(&prompts), of(&resources), of(&templates)));
-        Ok(Self { tools, prompts, resources, templates, handle, authenticator, digest })
-    }
-
-    /// Names what clients page through: the catalog of this hash with this program.
-    pub(crate) fn generation(&self, hash: &str) -> String {
-        if self.digest.is_empty() { hash.to_owned() } else { format!("{}{hash}", &self.digest[..8]) }
+        Ok(Self { tools, prompts, resources, templates, handle, authenticator })
     }
 }
 
@@ -133,14 +122,6 @@ fn named(name: &str) -> Result<(), String> {
 
 fn absolute(uri: &str) -> Result<(), String> {
     iri_string::types::UriStr::new(uri).map(drop).map_err(|_| format!("{uri:?}: this is not an absolute URI"))
-}
-
-fn of<D, B>(entries: &[(D, Arc<B>)]) -> Vec<&D> {
-    entries.iter().map(|(definition, _)| definition).collect()
-}
-
-fn sum(definitions: &impl Serialize) -> String {
-    hex(digest(&SHA256, &serde_json::to_vec(definitions).unwrap_or_default()).as_ref())
 }
 
 impl fmt::Display for InvalidProgram {

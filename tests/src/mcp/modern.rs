@@ -11,12 +11,19 @@ use crate::reach::Endpoint;
 #[derive(Clone, Debug)]
 pub struct Modern {
     endpoint: Endpoint,
+    capabilities: Value,
 }
 
 impl Modern {
     /// A client of this endpoint.
     pub fn new(endpoint: Endpoint) -> Self {
-        Self { endpoint }
+        Self { endpoint, capabilities: json!({}) }
+    }
+
+    /// The same client, with these capabilities in each request.
+    #[must_use]
+    pub fn declaring(self, capabilities: Value) -> Self {
+        Self { capabilities, ..self }
     }
 
     /// Sends a request.
@@ -24,7 +31,8 @@ impl Modern {
     /// # Errors
     /// When no HTTP answer comes.
     pub async fn request(&self, method: &str, params: Value) -> Outcome<Reply> {
-        let message = message(method, params);
+        let mut message = message(method, params);
+        message["params"]["_meta"]["io.modelcontextprotocol/clientCapabilities"].clone_from(&self.capabilities);
         Reply::to(&self.endpoint, headers(&message), &message).await
     }
 
@@ -65,6 +73,7 @@ pub(crate) fn headers(message: &Value) -> HeaderMap {
     };
     insert("mcp-protocol-version", Some(Era::Modern.version()));
     insert("mcp-method", message["method"].as_str());
-    insert("mcp-name", message["params"]["name"].as_str().or_else(|| message["params"]["uri"].as_str()));
+    let params = &message["params"];
+    insert("mcp-name", ["name", "uri", "taskId"].iter().find_map(|member| params[*member].as_str()));
     headers
 }

@@ -80,6 +80,7 @@ pub enum Opened {
 pub struct Stream {
     era: Era,
     end: watch::Receiver<Option<(End, Instant)>>,
+    heard: watch::Receiver<Vec<Value>>,
     reader: JoinHandle<()>,
 }
 
@@ -102,6 +103,14 @@ impl Stream {
             }
         };
         tokio::time::timeout(OPENS_WITHIN, opening).await.doing("opening a stream")?
+    }
+
+    /// Asks for the stream of a session that is open already.
+    ///
+    /// # Errors
+    /// When no HTTP answer comes, or one that breaks the protocol.
+    pub async fn of_session(session: &Session) -> Outcome<Opened> {
+        tokio::time::timeout(OPENS_WITHIN, listen(session)).await.doing("opening a session's stream")?
     }
 
     /// Its era.
@@ -131,14 +140,37 @@ impl Stream {
         ended.map(|(end, _)| end).ok_or_else(|| Failure::new("a stream ended without an end"))
     }
 
+    /// Waits for a notification of this method that was not there among the first `after`; returns how many there were with it.
+    ///
+    /// # Errors
+    /// What was heard instead, when it does not come within that time or the stream ends.
+    pub async fn until_heard(&self, method: &str, after: usize, within: Duration) -> Outcome<usize> {
+        let mut heard = self.heard.clone();
+        let place = |said: &Vec<Value>| said.iter().skip(after).position(|message| message["method"] == method);
+        let waited = tokio::time::timeout(within, heard.wait_for(|said| place(said).is_some())).await;
+        match waited {
+            Ok(Ok(said)) => Ok(after + place(&said).unwrap_or_default() + 1),
+            Ok(Err(_)) | Err(_) => {
+                let said = self.heard.borrow().clone();
+                Err(Failure::new(format!("within {within:?}, no {method}: {said:?}, {:?}", self.ended())))
+            }
+        }
+    }
+
     fn read(era: Era, response: Response, mut events: sse::Events) -> Self {
         let (report, end) = watch::channel(None);
+        let (note, heard) = watch::channel(Vec::new());
         let reader = tokio::spawn(async move {
             let mut body = response.bytes_stream();
             let mut completed = false;
             let end = loop {
                 match body.next().await {
-                    Some(Ok(bytes)) => completed |= events.push(&bytes).iter().any(|data| is_completion(data)),
+                    Some(Ok(bytes)) => {
+                        for data in events.push(&bytes) {
+                            completed |= is_completion(&data);
+                            note.send_modify(|heard| heard.extend(serde_json::from_str::<Value>(&data)));
+                        }
+                    }
                     Some(Err(error)) => break End::Cut(Failure::from(error).to_string()),
                     None if completed => break End::Completed,
                     None => break End::Closed,
@@ -146,7 +178,7 @@ impl Stream {
             };
             let _ = report.send(Some((end, Instant::now())));
         });
-        Self { era, end, reader }
+        Self { era, end, heard, reader }
     }
 }
 
@@ -198,6 +230,10 @@ async fn open_legacy(endpoint: &Endpoint) -> Outcome<Opened> {
             return Ok(Opened::Refused(Refusal { status: reply.status, retry_after, body: reply.body }));
         }
     };
+    listen(&session).await
+}
+
+async fn listen(session: &Session) -> Outcome<Opened> {
     let response = session.listen().await?;
     if !is_event_stream(&response) {
         return refused(response).await;
