@@ -109,6 +109,8 @@ enum Verb {
     },
     /// Build the programs and the pause image, and start nothing.
     Build,
+    /// Build kwok, which plays nodes and pods that are not there (`make scale-bench`), and print its path.
+    Kwok,
     #[command(hide = true)]
     Enter {
         #[command(flatten)]
@@ -190,6 +192,7 @@ fn act(verb: Verb, state: State, workspace: &Path, cache: &Path) -> Result<ExitC
                 node::join(&mut cluster, NodeRecord { name: node, memory: node_memory })?;
             }
         }
+        Verb::Kwok => show(&format!("{}\n", binaries::kwok(workspace, cache)?.display())),
         Verb::Build => {
             packages::ensure()?;
             let programs = binaries::build(workspace, cache)?;
