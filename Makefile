@@ -99,6 +99,10 @@ fuzz: ## Every fuzz target on a nightly toolchain; FUZZ_SECONDS=600 for each, ON
 soak: ## An operator at rest for thirty minutes, on the cluster: it writes nothing; SECONDS_AT_REST=number
 	@MCP_TEST_REST_SECONDS=$(or $(SECONDS_AT_REST),1800) tests/run/e2e rest::an_operator_at_rest_writes_nothing
 
+.PHONY: scale-bench
+scale-bench: ## The operator with 500 McpClusters and 12,300 fake pods on the local cluster (docs/benchmarks.md); ARGS="--clusters 10 --shards 3 --large 20" is quick
+	@tests/run/scale-bench $(ARGS)
+
 .PHONY: mutants
 mutants: $(TOOLS)/bin/cargo-mutants ## Break each line of the autoscaler and the rollout: which tests go red? Hours; ONLY=file, SHARD=k/n
 	@mkdir -p .cache/mutants

@@ -87,9 +87,7 @@ impl Reader {
     /// # Errors
     /// When this is not the local cluster, or the log cannot be read.
     pub async fn from_now(run: &Run) -> Outcome<Self> {
-        let mut reader = Self::open(path(&run.target).await?)?;
-        reader.file.seek(SeekFrom::End(0)).doing("reading the audit log")?;
-        Ok(reader)
+        Self::from_the_end_of(path(&run.target).await?)
     }
 
     /// Begins with what was asked since the run began.
@@ -101,6 +99,16 @@ impl Reader {
         let size = reader.file.get_ref().metadata().doing("reading the audit log")?.len();
         // A file that is shorter now is another one: the log was rotated.
         reader.file.seek(SeekFrom::Start(run.audit_began.min(size))).doing("reading the audit log")?;
+        Ok(reader)
+    }
+
+    /// Begins with what is written to this log from now on.
+    ///
+    /// # Errors
+    /// When it cannot be read.
+    pub fn from_the_end_of(path: PathBuf) -> Outcome<Self> {
+        let mut reader = Self::open(path)?;
+        reader.file.seek(SeekFrom::End(0)).doing("reading the audit log")?;
         Ok(reader)
     }
 

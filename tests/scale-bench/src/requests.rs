@@ -1,0 +1,141 @@
+//! What operators asked of the API server, from the audit log: how much in a while, and when.
+
+use std::collections::BTreeMap;
+
+use jiff::Timestamp;
+use mcp_tests::audit::Request;
+
+/// A request of an operator.
+#[derive(Clone, Debug, PartialEq, Eq)]
+pub(crate) struct Sent {
+    /// The account: which of the operators.
+    pub by: String,
+    pub at: Timestamp,
+    /// `create pods`
+    pub what: String,
+    pub code: u16,
+    pub is_write: bool,
+    /// About the lease: the one write that there is at rest.
+    pub is_lease: bool,
+}
+
+/// Everything operators asked, in the order in which it was answered.
+#[derive(Clone, Debug, Default)]
+pub(crate) struct Requests(Vec<Sent>);
+
+impl Requests {
+    /// Takes in a line of the log; one whose time is no time is left out.
+    pub(crate) fn learn(&mut self, request: &Request) {
+        let Ok(at) = request.time.parse() else { return };
+        self.0.push(Sent {
+            by: request.user.rsplit(':').next().unwrap_or_default().to_owned(),
+            at,
+            what: format!("{} {}", request.verb, request.resource),
+            code: request.code,
+            is_write: request.is_write(),
+            is_lease: request.resource == "leases",
+        });
+    }
+
+    /// Those that came from `from` on, and before `to`.
+    pub(crate) fn between(&self, from: Timestamp, to: Timestamp) -> impl Iterator<Item = &Sent> {
+        self.0.iter().filter(move |sent| from <= sent.at && sent.at < to)
+    }
+
+    /// When pods were created, in order.
+    pub(crate) fn created(&self, from: Timestamp) -> Vec<Timestamp> {
+        let created = self.0.iter().filter(|sent| sent.at >= from && sent.what == "create pods" && sent.code == 201);
+        let mut times: Vec<_> = created.map(|sent| sent.at).collect();
+        times.sort();
+        times
+    }
+
+    /// How many pods were to be created under a name that was taken already: what keeps a shard from being there twice.
+    pub(crate) fn refused_as_double(&self, from: Timestamp) -> usize {
+        self.0.iter().filter(|sent| sent.at >= from && sent.what == "create pods" && sent.code == 409).count()
+    }
+
+    /// When this operator first wrote something, of which the lease is none.
+    pub(crate) fn first_write_of(&self, by: &str, from: Timestamp) -> Option<Timestamp> {
+        let own = self.0.iter().filter(|sent| sent.by == by && sent.at >= from && sent.is_write && !sent.is_lease);
+        own.map(|sent| sent.at).min()
+    }
+
+    /// The last write of any, of which the lease is none.
+    pub(crate) fn last_write(&self) -> Option<&Sent> {
+        self.0.iter().filter(|sent| sent.is_write && !sent.is_lease).max_by_key(|sent| sent.at)
+    }
+}
+
+/// How often each was asked, most often first.
+pub(crate) fn by_kind<'a>(sent: impl Iterator<Item = &'a Sent>) -> Vec<(String, usize)> {
+    let mut counts = BTreeMap::new();
+    for one in sent {
+        *counts.entry(one.what.clone()).or_insert(0) += 1;
+    }
+    let mut counts: Vec<_> = counts.into_iter().collect();
+    counts.sort_by_key(|(_, count)| std::cmp::Reverse(*count));
+    counts
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    fn at(second: i64) -> Timestamp {
+        Timestamp::from_second(1_800_000_000 + second).unwrap()
+    }
+
+    fn request(by: &str, verb: &str, resource: &str, second: i64, code: u16) -> Request {
+        Request {
+            user: format!("system:serviceaccount:home:{by}"),
+            pod: String::new(),
+            verb: verb.into(),
+            group: String::new(),
+            resource: resource.into(),
+            namespace: String::new(),
+            name: String::new(),
+            time: at(second).to_string(),
+            code,
+            forbidden: false,
+        }
+    }
+
+    fn log() -> Requests {
+        let mut log = Requests::default();
+        for one in [
+            request("first", "create", "pods", 5, 201),
+            request("first", "create", "pods", 3, 201),
+            request("second", "update", "leases", 6, 200),
+            request("second", "get", "secrets", 7, 200),
+            request("second", "create", "pods", 8, 409),
+            request("second", "create", "pods", 9, 201),
+        ] {
+            log.learn(&one);
+        }
+        log
+    }
+
+    #[test]
+    fn pods_that_were_created_count_and_refusals_are_told_apart() {
+        assert_eq!(log().created(at(0)), [at(3), at(5), at(9)]);
+        assert_eq!(log().created(at(4)), [at(5), at(9)]);
+        assert_eq!(log().refused_as_double(at(0)), 1);
+    }
+
+    #[test]
+    fn taking_over_is_the_first_write_that_is_not_the_lease() {
+        assert_eq!(log().first_write_of("second", at(0)), Some(at(8)));
+        assert_eq!(log().first_write_of("third", at(0)), None);
+        assert_eq!(log().last_write().unwrap().at, at(9));
+    }
+
+    #[test]
+    fn a_while_is_counted_by_kind() {
+        let log = log();
+        assert_eq!(
+            by_kind(log.between(at(3), at(8))),
+            [("create pods".into(), 2), ("get secrets".into(), 1), ("update leases".into(), 1)]
+        );
+    }
+}
