@@ -3,6 +3,7 @@
 //! A full shard is fenced only while another has room, so that a client never meets an empty Service: the shard itself
 //! refuses with 503 and `Retry-After` when it is full. Fencing cuts no stream.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use jiff::Timestamp;
@@ -13,6 +14,8 @@ use crate::words::percent;
 
 /// A fenced shard comes back below this percentage of the target.
 const RELEASE_PERCENT: u64 = 90;
+/// A placed shard changes places with a fenced one that holds less by more than this percentage of the target.
+const SWAP_PERCENT: u64 = 10;
 /// A shard that is so many percent of its limit over the memory target is fenced, and comes back below the target: its streams
 /// are being ended, and would come back to it.
 const HOT_MARGIN: i64 = 5;
@@ -34,6 +37,10 @@ struct Candidate<'a> {
     load: u64,
     over: bool,
     cool: bool,
+    /// Its memory forbids that it takes more.
+    hot: bool,
+    /// It is to go.
+    leaves: bool,
 }
 
 /// What to change about placement, by index, and the flips to hand to the next pass.
@@ -54,6 +61,7 @@ pub fn place(
     let mut candidates = vec![];
     let mut steps = vec![];
     let kept = kept(observed, plan, now);
+    let leaving: BTreeSet<&str> = decision.leaving.iter().map(|pod| pod.uid.as_str()).collect();
     let mut shards: Vec<_> = observed.shards.iter().filter(|shard| shard.terminating.is_none()).collect();
     shards.sort_by_key(|shard| shard.index);
     for shard in shards {
@@ -67,11 +75,14 @@ pub fn place(
             }
             // What is not Ready gets no connections, whatever its label: it is born placed, and stays so.
             Role::Starts if !shard.placed => steps.push(step(shard, true)),
-            Role::Serves => candidates.push(Candidate::of(shard, &decision.numbers)),
+            Role::Serves => {
+                let leaves = leaving.contains(shard.uid.as_str());
+                candidates.push(Candidate::of(shard, &decision.numbers, leaves));
+            }
             Role::Starts | Role::Absent => {}
         }
     }
-    fence(&mut candidates, &mut flips, now);
+    fence(&mut candidates, decision.numbers.target, &mut flips, now);
     steps.extend(candidates.iter().filter(|c| c.placed != c.shard.placed).map(|c| step(c.shard, c.placed)));
     steps.sort_by(|a, b| a.pod.cmp(&b.pod));
     (steps, flips)
@@ -115,9 +126,10 @@ fn role(observed: &Observed, plan: &Plan, shard: &ObservedShard, now: Timestamp)
     }
 }
 
-/// Fences and releases. A fence needs another shard with room, and the budget. A release needs the budget when the shard has
-/// cooled, and nothing when no placed shard has room: there are never more releases than fences.
-fn fence(candidates: &mut [Candidate<'_>], flips: &mut Flips, now: Timestamp) {
+/// Fences and releases. A fence needs another shard with room, and the budget. A release needs no budget: it only gives clients
+/// more to choose from, and there are never more releases than fences. Where no more may be fenced, the fullest are: a placed
+/// shard that is much fuller than a fenced one changes places with it.
+fn fence(candidates: &mut [Candidate<'_>], target: u64, flips: &mut Flips, now: Timestamp) {
     let total = candidates.len();
     let budget = (total * BUDGET_PERCENT / 100).max(BUDGET_LEAST);
     let least = total.div_ceil(2).max(1).min(total);
@@ -125,24 +137,33 @@ fn fence(candidates: &mut [Candidate<'_>], flips: &mut Flips, now: Timestamp) {
 
     candidates.sort_by_key(|c| (c.load, c.shard.index));
     for position in 0..total {
-        let have_room = candidates.iter().any(|c| c.placed && !c.over);
+        let have_room = candidates.iter().any(|c| c.placed && c.has_room());
         let must = placed(candidates) < least || !have_room;
-        let may = candidates[position].cool && flips.0.len() < budget;
-        if !candidates[position].placed && (must || may) {
+        if !candidates[position].placed && (must || candidates[position].cool) {
             candidates[position].placed = true;
-            if !must {
-                flips.0.push(now);
-            }
         }
     }
     for position in (0..total).rev() {
-        let others_have_room = candidates.iter().enumerate().any(|(other, c)| other != position && c.placed && !c.over);
+        let others_have_room = candidates.iter().enumerate().any(|(other, c)| other != position && c.placed && c.has_room());
         let candidate = &candidates[position];
-        let fences = candidate.placed && candidate.over && others_have_room;
+        let fences = candidate.placed && !candidate.has_room() && others_have_room;
         if fences && placed(candidates) > least && flips.0.len() < budget {
             candidates[position].placed = false;
             flips.0.push(now);
         }
+    }
+    // They are in the order of load.
+    while flips.0.len() < budget && placed(candidates) <= least {
+        let fullest = candidates.iter().rposition(|c| c.placed && c.over);
+        let emptiest = candidates.iter().position(|c| !c.placed && !c.hot);
+        let Some((full, empty)) = fullest.zip(emptiest) else { return };
+        let more = candidates[full].load.saturating_sub(candidates[empty].load);
+        if more.saturating_mul(100) <= target.saturating_mul(SWAP_PERCENT) {
+            return;
+        }
+        candidates[full].placed = false;
+        candidates[empty].placed = true;
+        flips.0.push(now);
     }
 }
 
@@ -152,7 +173,7 @@ fn step(shard: &ObservedShard, placed: bool) -> PlacementStep {
 
 impl<'a> Candidate<'a> {
     /// A shard whose load is not known is as it is.
-    fn of(shard: &'a ObservedShard, numbers: &Numbers) -> Self {
+    fn of(shard: &'a ObservedShard, numbers: &Numbers, leaves: bool) -> Self {
         let target = numbers.target;
         let load = shard.reported().map_or(0, mcp_crds::load::LoadReport::load);
         let refuses = shard.reported().is_some_and(|report| report.stage >= GuardStage::RefusingStreams);
@@ -166,7 +187,12 @@ impl<'a> Candidate<'a> {
         let has_cooled = memory.is_none_or(|over| over < 0);
         let over = known && (load > target || refuses || is_hot);
         let cool = !known || (!refuses && has_cooled && load.saturating_mul(100) < target.saturating_mul(RELEASE_PERCENT));
-        Self { shard, placed: shard.placed, load, over, cool }
+        Self { shard, placed: shard.placed, load, over, cool: cool && !leaves, hot: refuses || !has_cooled, leaves }
+    }
+
+    /// Whether it stays, and takes more.
+    fn has_room(&self) -> bool {
+        !self.over && !self.leaves
     }
 }
 
@@ -250,7 +276,36 @@ mod tests {
         assert_eq!(steps.iter().map(|step| step.placed).collect::<Vec<_>>(), [true]);
         assert_eq!(after, spent);
         let cool = fenced(cluster(&[10, 20, 30]), &[0]);
-        assert_eq!(place(&cool.observed, &decision(), &Plan::default(), &spent, at(1)).0, [], "it can wait");
+        let (steps, after) = place(&cool.observed, &decision(), &Plan::default(), &spent, at(1));
+        assert_eq!((steps.len(), steps[0].placed, after), (1, true, spent), "nor does one that has cooled");
+    }
+
+    #[test]
+    fn where_no_more_may_be_fenced_the_fullest_are() {
+        let swapped = [("tools-0".to_owned(), true), ("tools-3".to_owned(), false)];
+        assert_eq!(steps(&fenced(cluster(&[1050, 1300, 10, 1151]), &[0, 1])), swapped);
+        assert_eq!(steps(&fenced(cluster(&[1050, 1300, 10, 1150]), &[0, 1])), [], "not much fuller");
+        let hot = fenced(cluster(&[1050, 1300, 10, 1500]), &[0, 1])
+            .shard(0, |shard| shard.report.as_mut().unwrap().report.stage = GuardStage::RefusingStreams);
+        assert_eq!(steps(&hot), [("tools-1".to_owned(), true), ("tools-3".to_owned(), false)], "the first one refuses");
+        let spent = Flips(vec![at(0); 9]);
+        let full = fenced(cluster(&[1050, 1300, 10, 1500]), &[0, 1]);
+        assert_eq!(place(&full.observed, &decision(), &Plan::default(), &spent, at(1)).0, [], "a fence has a budget");
+    }
+
+    #[test]
+    fn who_is_to_go_gets_no_new_connections_while_who_stays_has_room() {
+        let about = |cluster: &Cluster, indexes: &[usize]| {
+            let leaving = indexes.iter().map(|index| cluster.observed.shards[*index].pod()).collect();
+            let decision = Decision { leaving, ..decision() };
+            let (steps, _) = place(&cluster.observed, &decision, &Plan::default(), &Flips::default(), at(0));
+            steps.into_iter().map(|step| (step.pod.name, step.placed)).collect::<Vec<_>>()
+        };
+        assert_eq!(about(&cluster(&[10, 500, 600]), &[0]), [("tools-0".into(), false)]);
+        assert_eq!(about(&fenced(cluster(&[10, 500, 600]), &[0]), &[0]), [], "and stays so, cool as it is");
+        assert_eq!(about(&fenced(cluster(&[10, 500, 600]), &[0]), &[]), [("tools-0".into(), true)]);
+        assert_eq!(about(&cluster(&[10, 1500, 1600]), &[0]), [], "who stays is full");
+        assert_eq!(about(&cluster(&[10, 10, 10, 10]), &[0, 1, 2]).len(), 2, "half of them");
     }
 
     fn about_to_drain(cluster: &Cluster, indexes: &[u32]) -> Plan {

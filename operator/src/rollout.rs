@@ -60,11 +60,11 @@ impl<'a> View<'a> {
         self.in_state(ShardState::is_active)
     }
 
-    /// Active shards that take load now, without those about to be recycled.
+    /// Active shards that take load now, without those that are to be recycled.
     fn serving(&self) -> usize {
         self.active()
             .filter(|shard| self.serves(shard))
-            .filter(|shard| self.decision.recycles.iter().all(|pod| pod.uid != shard.uid))
+            .filter(|shard| self.decision.retiring.iter().all(|pod| pod.uid != shard.uid))
             .count()
     }
 

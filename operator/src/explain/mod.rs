@@ -88,7 +88,7 @@ fn next(
 fn differs(first: &Decision, later: &Decision) -> bool {
     let sheds_anew = first.sheds.is_empty() && !later.sheds.is_empty();
     let drains_anew = first.victims.is_empty() && !later.victims.is_empty();
-    let recycles_anew = first.recycles.is_empty() && !later.recycles.is_empty();
+    let recycles_anew = first.retiring.is_empty() && !later.retiring.is_empty();
     let held = |decision: &Decision| decision.held.as_ref().map(|held| held.message.clone());
     let is_told_anew = held(later).is_some() && held(first) != held(later);
     first.desired != later.desired || sheds_anew || drains_anew || recycles_anew || is_told_anew

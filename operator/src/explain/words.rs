@@ -123,9 +123,16 @@ fn actions(decision: &Decision) -> Vec<String> {
             ShedReason::Rebalance => format!("Rebalance: end up to {streams} streams of {}.", pod.name),
         });
     }
-    if !decision.recycles.is_empty() {
-        let recycled = names(decision.recycles.iter().map(|pod| pod.name.as_str()));
-        actions.push(format!("Replace {recycled}: memory stays on it."));
+    if !decision.retiring.is_empty() {
+        let retiring = names(decision.retiring.iter().map(|pod| pod.name.as_str()));
+        actions.push(format!(
+            "Replace {retiring}: memory stays on it. It is drained when next to no streams are left, or in an hour."
+        ));
+    }
+    let early: Vec<_> = decision.leaving.iter().filter(|pod| !decision.retiring.contains(pod)).collect();
+    if !early.is_empty() {
+        let early = names(early.iter().map(|pod| pod.name.as_str()));
+        actions.push(format!("Send no new connections to {early} while others have room: load asks for fewer shards."));
     }
     actions
 }

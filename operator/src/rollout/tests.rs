@@ -448,7 +448,8 @@ fn a_rollout_waits_for_a_scale_out() {
 #[test]
 fn a_recycled_shard_is_drained_after_its_successor_serves() {
     let cluster = Cluster::manual(2).with_ready(2);
-    let decision = Decision { recycles: vec![pod(&cluster, 1)], ..size(2, 1) };
+    let goes = vec![pod(&cluster, 1)];
+    let decision = Decision { retiring: goes.clone(), recycles: goes, ..size(2, 1) };
     assert_eq!((run(&cluster, &decision).create.as_slice(), run(&cluster, &decision).drain.len()), (&[2][..], 0));
     let replaced = cluster.with_ready(1);
     let decision = Decision { create: 0, ..decision };

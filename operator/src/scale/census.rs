@@ -12,6 +12,8 @@ use crate::stages::{Census, DrainReason, Observed, ObservedShard, ShardState, el
 
 /// Memory that stays this long without load is leaked, and the shard is poisoned.
 const POISONED_AFTER: std::time::Duration = std::time::Duration::from_mins(10);
+/// One of so many shards may be on its way to be recycled at a time.
+const RECYCLED_AT_ONCE: usize = 3;
 /// More of anything than one process can have: a report that says so makes no sense.
 const MOST_COUNT: u64 = 1 << 32;
 /// More memory than one process can have.
@@ -41,7 +43,7 @@ pub(super) enum Role {
     Regular,
     /// A rollout's extra shard.
     Surge,
-    /// The one shard that is being replaced for its memory: poisoned, or shed in vain.
+    /// It is being replaced for its memory: poisoned, or its streams end in vain.
     Recycled,
 }
 
@@ -50,7 +52,7 @@ pub(super) enum Role {
 pub(super) enum Health {
     /// Something about its load.
     Sound,
-    /// Memory stays without load, lately: no evidence of what load costs.
+    /// Memory stays without load, lately, or when streams leave: no evidence of what load costs.
     Suspect,
     /// For so long that the shard is outside every sum and gate, and is replaced.
     Poisoned,
@@ -100,6 +102,7 @@ impl<'a> Members<'a> {
                     health: match suspect_for {
                         Some(time) if time >= POISONED_AFTER && state == ShardState::Fresh => Health::Poisoned,
                         Some(_) => Health::Suspect,
+                        None if seen.leaks => Health::Suspect,
                         None => Health::Sound,
                     },
                     is_outdated: observed.is_outdated(shard),
@@ -108,35 +111,46 @@ impl<'a> Members<'a> {
             })
             .collect();
         let mut members = Self { all };
-        members.mark_recycled(history);
+        members.mark_recycled(history, now);
         members.mark_surge(observed, policy, history);
         members
     }
 
-    /// One poisoned shard at a time is replaced, the one that has been so for longest, and then those that were shed in vain;
-    /// not while another drains for that.
-    fn mark_recycled(&mut self, history: &History) {
-        let is_recycling = self
-            .all
-            .iter()
-            .any(|m| m.state == ShardState::Draining && m.shard.draining.is_some_and(|d| d.reason == Some(DrainReason::Recycle)));
-        if is_recycling || self.is_rolling() {
+    /// Shards that are to be recycled: a third at a time, those first that are poisoned, and of them the one that has been so for
+    /// longest, then those whose streams end in vain. Who is one stays one.
+    fn mark_recycled(&mut self, history: &mut History, now: Timestamp) {
+        if self.is_rolling() {
             return;
         }
-        let seen = |member: &Member<'_>| history.seen.get(&member.shard.uid);
-        let since = |member: &Member<'_>| seen(member).and_then(|seen| seen.idle_hot_since);
-        let is_fruitless = |member: &Member<'_>| {
-            member.state == ShardState::Fresh && seen(member).is_some_and(|seen| seen.fruitless >= FRUITLESS_STEPS)
+        let most = (self.all.iter().filter(|m| m.state.is_active()).count() / RECYCLED_AT_ONCE).max(1);
+        let is_recycling = |m: &&Member<'_>| {
+            m.state == ShardState::Draining && m.shard.draining.is_some_and(|d| d.reason == Some(DrainReason::Recycle))
         };
-        let candidates = self.all.iter_mut().filter(|m| m.health == Health::Poisoned || is_fruitless(m));
-        // What nobody uses first.
-        let first = candidates.min_by_key(|m| (m.health != Health::Poisoned, since(m), m.shard.index));
-        if let Some(member) = first {
+        let free = most.saturating_sub(self.all.iter().filter(is_recycling).count());
+        let seen = |member: &Member<'_>| history.seen.get(&member.shard.uid);
+        let mut candidates: Vec<_> = self
+            .all
+            .iter_mut()
+            .filter(|m| m.state == ShardState::Fresh)
+            .filter_map(|m| {
+                let seen = seen(m)?;
+                let is_poisoned = m.health == Health::Poisoned;
+                let goes = is_poisoned || seen.retiring.is_some() || seen.leaks || seen.fruitless >= FRUITLESS_STEPS;
+                let first = (seen.retiring.is_none(), seen.retiring, !is_poisoned, seen.idle_hot_since, m.shard.index);
+                goes.then_some((first, m))
+            })
+            .collect();
+        candidates.sort_by_key(|(first, _)| *first);
+        for (_, member) in candidates.into_iter().take(free) {
             member.role = Role::Recycled;
+            if let Some(seen) = history.seen.get_mut(&member.shard.uid) {
+                seen.retiring = seen.retiring.or(Some(now));
+            }
         }
     }
 
-    /// During a rollout, active shards beyond the size, the newest of the current template, are its surge.
+    /// During a rollout, active shards beyond the size are its surge: the newest of the current template, and of others only those
+    /// that were the surge of a rollout before it.
     fn mark_surge(&mut self, observed: &Observed, policy: &Policy, history: &History) {
         if !self.all.iter().any(|m| m.state.is_active() && m.is_outdated) {
             return;
@@ -145,9 +159,8 @@ impl<'a> Members<'a> {
         let size = policy.fixed().or(history.desired.map(|desired| policy.bound(desired)));
         let whole = |count: u32| usize::try_from(count).unwrap_or(usize::MAX);
         let surge = size.map_or(0, |size| active.saturating_sub(whole(size)).min(whole(observed.surge(size))));
-        let mut newest: Vec<_> =
-            self.all.iter_mut().filter(|m| m.state.is_active() && m.role == Role::Regular && !m.is_outdated).collect();
-        newest.sort_by_key(|m| std::cmp::Reverse((m.shard.created, m.shard.index)));
+        let mut newest: Vec<_> = self.all.iter_mut().filter(|m| m.state.is_active() && m.role == Role::Regular).collect();
+        newest.sort_by_key(|m| (m.is_outdated, std::cmp::Reverse((m.shard.created, m.shard.index))));
         for member in newest.into_iter().take(surge) {
             member.role = Role::Surge;
         }

@@ -11,7 +11,7 @@ use mcp_crds::load::LoadReport;
 use mcp_crds::quantity::Bytes;
 
 use super::behavior::Changes;
-use super::shed::Step;
+use super::shed::{Step, Watch};
 use crate::stages::{Gate, ObservedShard, ShardState, elapsed};
 
 /// Smoothing of the learnt bytes per unit of load.
@@ -26,8 +26,9 @@ const ORPHANS_EXPIRE: Duration = Duration::from_mins(5);
 const UNBROKEN: Duration = Duration::from_mins(1);
 /// The longest window or period `behavior` may ask for.
 const LONGEST_WINDOW: Duration = Duration::from_hours(1);
-/// How long totals are kept: longer than it takes to call a shard lost.
-const TOTALS_KEPT: Duration = Duration::from_mins(3);
+/// Load that went away may come back within this time, as after a restart of a proxy: its shards are still there. It is longer
+/// than it takes to call a shard lost.
+pub(super) const COMES_BACK_WITHIN: Duration = Duration::from_mins(3);
 /// A clock may be set back by this much without notice.
 const CLOCK_TOLERANCE: SignedDuration = SignedDuration::from_secs(1);
 /// How long a shard takes to start, before one was seen to.
@@ -76,6 +77,12 @@ pub(super) struct Seen {
     pub(super) shed: Option<Step>,
     /// How often in a row that did not free memory.
     pub(super) fruitless: u8,
+    /// What its memory does when streams leave is measured from here.
+    pub(super) watch: Option<Watch>,
+    /// Its streams left, and its memory stayed.
+    pub(super) leaks: bool,
+    /// Since when it is to be recycled.
+    pub(super) retiring: Option<Timestamp>,
     incarnation: String,
     seq: u64,
     at: Option<Timestamp>,
@@ -151,6 +158,7 @@ impl History {
             for seen in self.seen.values_mut() {
                 past(&mut seen.at);
                 past(&mut seen.idle_hot_since);
+                past(&mut seen.retiring);
                 past(&mut seen.killed);
                 if let Some(step) = &mut seen.shed {
                     step.at = now.min(step.at);
@@ -254,15 +262,20 @@ impl History {
         let mut position = 0;
         self.totals.retain(|(time, _)| {
             position += 1;
-            elapsed(*time, now) <= TOTALS_KEPT || position > last
+            elapsed(*time, now) <= COMES_BACK_WITHIN || position > last
         });
     }
 
-    /// Load that comes while a shard starts, if load goes on growing as it did within the last minute.
+    /// Load that comes while a shard starts, if load goes on growing as it did within the last minute. What was there a moment
+    /// ago and comes back is no growth: there are shards for it.
     pub(super) fn growth(&self, total: u64, now: Timestamp) -> u64 {
-        let first = self.totals.iter().find(|(time, _)| elapsed(*time, now) <= GROWTH_WINDOW);
-        let Some((time, before)) = first.filter(|(time, _)| elapsed(*time, now) >= GROWTH_LEAST) else { return 0 };
-        let gained = u128::from(total.saturating_sub(*before));
+        let first = self.totals.iter().position(|(time, _)| elapsed(*time, now) <= GROWTH_WINDOW);
+        let Some((position, (time, _))) = first.and_then(|first| Some((first, self.totals.get(first)?))) else { return 0 };
+        if elapsed(*time, now) < GROWTH_LEAST {
+            return 0;
+        }
+        let before = self.totals[..=position].iter().map(|(_, total)| *total).max().unwrap_or(total);
+        let gained = u128::from(total.saturating_sub(before));
         let growth = gained * self.boot_time().as_millis() / elapsed(*time, now).as_millis().max(1);
         u64::try_from(growth).unwrap_or(u64::MAX)
     }
@@ -351,6 +364,9 @@ impl Seen {
             u64::try_from(waiting).unwrap_or(u64::MAX)
         });
         let killed = known.is_some() && report.oom_kill_total > self.oom_kills;
+        if !is_same_process {
+            (self.shed, self.watch, self.leaks, self.fruitless, self.retiring) = (None, None, false, 0, None);
+        }
         self.incarnation.clone_from(&report.incarnation);
         self.seq = report.seq;
         self.at = Some(at);

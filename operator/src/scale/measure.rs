@@ -4,7 +4,7 @@ use std::time::Duration;
 
 use jiff::Timestamp;
 
-use super::census::{Health, Member, Members};
+use super::census::{Health, Member, Members, Role};
 use super::history::History;
 use super::policy::Policy;
 use crate::stages::{Numbers, ShardState, elapsed};
@@ -22,7 +22,7 @@ const MOST_OF_HARD_CAP: u64 = 95;
 /// The dead band: after a scale-in shards hold at most uDown / u of the target…
 const DEAD_BAND: (u64, u64) = (5, 7);
 /// …and stay this many percent of the limit under the memory target.
-const MEMORY_DEAD_BAND: u64 = 10;
+pub(super) const MEMORY_DEAD_BAND: u64 = 10;
 
 /// What was measured, beyond the published numbers.
 #[derive(Clone, Debug, Default)]
@@ -124,7 +124,11 @@ pub(super) fn limit_of(member: &Member<'_>) -> Option<u64> {
 fn learn(members: &Members<'_>, history: &mut History, now: Timestamp) -> f64 {
     let evidence: Vec<_> = members
         .fresh()
-        .filter(|m| m.health == Health::Sound && m.shard.ready_since().is_some_and(|since| elapsed(since, now) > WARM_AFTER))
+        .filter(|m| {
+            m.health == Health::Sound
+                && m.role != Role::Recycled
+                && m.shard.ready_since().is_some_and(|since| elapsed(since, now) > WARM_AFTER)
+        })
         .filter_map(|m| m.report)
         .filter(|report| report.load() > 0 && report.base_bytes > 0)
         .collect();
@@ -144,7 +148,7 @@ fn memory_balance(policy: &Policy, members: &Members<'_>, slot: i64, limit: Opti
     }
     let mut excess = 0_u64;
     let mut headroom = 0_u64;
-    for member in members.fresh() {
+    for member in members.fresh().filter(|m| m.role != Role::Recycled) {
         if let Some((limit, report)) = limit_of(member).zip(member.report) {
             let target = limit.saturating_mul(policy.memory_percent) / 100;
             excess = excess.saturating_add(report.working_set_bytes.saturating_sub(target));
@@ -157,7 +161,7 @@ fn memory_balance(policy: &Policy, members: &Members<'_>, slot: i64, limit: Opti
 
 /// Bytes that a shard has over the memory target, if it reports any.
 pub(super) fn excess(policy: &Policy, member: &Member<'_>) -> Option<u64> {
-    if member.state != ShardState::Fresh || member.health == Health::Poisoned {
+    if member.state != ShardState::Fresh || member.health == Health::Poisoned || member.role == Role::Recycled {
         return None;
     }
     let (limit, report) = limit_of(member).zip(member.report)?;

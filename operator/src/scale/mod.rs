@@ -4,7 +4,8 @@
 //! census     pods + reports → who counts as what         measure   what load costs, what a shard holds, how many that makes
 //! history    windows, rates, what was learnt and lost    behavior  autoscaling/v2's policies
 //! victims    whom to take away, if what it holds fits    shed      streams to end on hot shards
-//! rebalance  streams to move to new shards            words     the decision, explained
+//! rebalance  streams to move to new shards            leaving   who gets no new connections
+//! words      the decision, explained
 //! ```
 //!
 //! Held connections are conserved and do not move by themselves, so memory is converted into load that a shard can hold, and
@@ -13,6 +14,7 @@
 mod behavior;
 mod census;
 mod history;
+mod leaving;
 mod measure;
 mod policy;
 mod rebalance;
@@ -35,7 +37,7 @@ pub use history::History;
 pub use policy::Policy;
 
 use crate::stages::{Census, Decision, DrainReason, Gate, Held, Mode, Numbers, Observed, ShardState, elapsed};
-use census::{Member, Members, Role};
+use census::{Member, Members};
 use measure::Measure;
 use policy::Size;
 use words::{Cause, Wanted};
@@ -110,6 +112,7 @@ impl<'p, 'a> Pass<'p, 'a> {
         if matches!(self.gate, None | Some(Gate::VictimsDoNotFit)) && words::decides(mode) && self.is_one_hot_among_cool() {
             self.gate = Some(Gate::HotShard);
         }
+        let leaving = self.leaving(&outcome.victims);
         let held = self.held(desired);
         let numbers = Numbers { raw: self.raw, ..self.measure.numbers.clone() };
         Decision {
@@ -117,11 +120,9 @@ impl<'p, 'a> Pass<'p, 'a> {
             create: desired.saturating_sub(self.members.current()),
             victims: outcome.victims.into_iter().map(victims::victim).collect(),
             sheds,
-            recycles: if mode == Mode::Paused {
-                vec![]
-            } else {
-                self.members.all.iter().filter(|m| m.role == Role::Recycled).map(|m| m.shard.pod()).collect()
-            },
+            retiring: self.retiring().map(|m| m.shard.pod()).collect(),
+            recycles: self.retiring().filter(|m| self.is_due(m)).map(|m| m.shard.pod()).collect(),
+            leaving,
             last_scale: self.history.last_scale.clone(),
             scaled,
             held,

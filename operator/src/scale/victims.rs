@@ -60,7 +60,8 @@ pub(super) fn fits(policy: &Policy, measure: &Measure, members: &Members<'_>, go
     let is_gone = |member: &Member<'_>| gone.iter().any(|m| m.shard.uid == member.shard.uid);
     let (mut load, mut bytes) = (0_u64, 0_u64);
     for member in &members.all {
-        if member.state == ShardState::Draining || (member.state.is_active() && is_gone(member)) {
+        let goes = member.state == ShardState::Draining || member.role == Role::Recycled;
+        if goes || (member.state.is_active() && is_gone(member)) {
             let (its_load, its_bytes) = held(measure, member);
             load = load.saturating_add(its_load);
             bytes = bytes.saturating_add(its_bytes);
@@ -82,7 +83,11 @@ pub(super) fn fits(policy: &Policy, measure: &Measure, members: &Members<'_>, go
 /// Load and bytes that move when a shard goes. Memory that stays without load is garbage of its process, and moves nowhere.
 fn held(measure: &Measure, member: &Member<'_>) -> (u64, u64) {
     let load = if member.state == ShardState::Silent { member.load.max(measure.numbers.target) } else { member.load };
-    let bytes = member.report.map_or(0, |report| report.working_set_bytes.saturating_sub(report.base_bytes));
+    let bytes = if member.role == Role::Recycled {
+        load.saturating_mul(measure.numbers.bytes_per_load)
+    } else {
+        member.report.map_or(0, |report| report.working_set_bytes.saturating_sub(report.base_bytes))
+    };
     (load, if load == 0 { 0 } else { bytes })
 }
 

@@ -114,8 +114,14 @@ pub struct Decision {
     pub victims: Vec<Victim>,
     /// Streams to end on hot shards.
     pub sheds: Vec<Shed>,
-    /// Shards to replace because memory stays on them, without load or though their streams end.
+    /// Shards outside the size, because memory stays on them, without load or though their streams end: they are replaced, and
+    /// keep their streams until these have left by themselves.
+    pub retiring: Vec<PodRef>,
+    /// Of these, the ones to drain now.
     pub recycles: Vec<PodRef>,
+    /// Shards that are to go, soon or when others serve in their place. Whoever connects to them is sent away again: they get no
+    /// new connections while others have room.
+    pub leaving: Vec<PodRef>,
     /// The last change of size; of this pass when `scaled`.
     pub last_scale: Option<LastScale>,
     /// Whether this pass changed the size: one event.

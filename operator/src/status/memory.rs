@@ -38,11 +38,12 @@ pub(super) fn memory_pressure(view: &View<'_>) -> Verdict {
         among.max_by_key(|memory| (view.heat(memory), std::cmp::Reverse(memory.shard.index)))
     };
     if let Some(vain) = of(&view.decision.census.fruitless) {
+        let is_replaced = view.decision.retiring.iter().any(|pod| pod.uid == vain.shard.uid);
         let message = format!(
-            "{} at {}: its streams end and its memory does not fall. If the next step brings nothing either, it is replaced. \
-             Look for a tool that keeps memory.",
+            "{} at {}: its streams end and its memory does not fall. {} Look for a tool that keeps memory.",
             vain.shard.name,
-            shown_words(view, &vain)
+            shown_words(view, &vain),
+            if is_replaced { "It is replaced." } else { "If the next step brings nothing either, it is replaced." },
         );
         return decide(Truth::True, "ShedIneffective", message);
     }

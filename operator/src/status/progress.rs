@@ -63,7 +63,7 @@ pub(super) fn progressing(view: &View<'_>) -> Verdict {
         .draining()
         .filter(|shard| is_draining_for(shard, DrainReason::Recycle))
         .map(|shard| shard.name.as_str())
-        .chain(view.decision.recycles.iter().map(|pod| pod.name.as_str()))
+        .chain(view.decision.retiring.iter().map(|pod| pod.name.as_str()))
         .collect();
     if !recycled.is_empty() {
         let is_vain = recycled.iter().any(|name| view.decision.census.fruitless.contains(*name));

@@ -577,7 +577,7 @@ fn memory_pressure_is_told_of_the_hottest_shard() {
         "True ShedIneffective: tools-2 at 77 % of 512Mi: its streams end and its memory does not fall. If the next step brings \
          nothing either, it is replaced. Look for a tool that keeps memory."
     );
-    shed.decision.recycles = vec![crate::stages::PodRef { name: "tools-2".into(), uid: "uid-2".into() }];
+    shed.decision.retiring = vec![crate::stages::PodRef { name: "tools-2".into(), uid: "uid-2".into() }];
     assert_eq!(shed.condition("Progressing"), "True Recycling: tools-2 keeps memory though its streams end, and is replaced.");
     let killed = cluster(&|shard| {
         let end = Termination { reason: "OOMKilled".into(), exit_code: 137, started: None, finished: Some(at(-60)) };

@@ -41,7 +41,7 @@ async fn shards(told: Told) -> Shards {
                     let answer = match path.as_str() {
                         "/load" => json!({
                             "incarnation": format!("i{last}"), "seq": 1, "streams": 1000, "connections": 1000, "hard_cap": 10_000,
-                            "working_set_bytes": if last == 1 { 420 * MIB } else { 100 * MIB },
+                            "working_set_bytes": if last == 1 { 440 * MIB } else { 100 * MIB },
                             "base_bytes": 40 * MIB, "limit_bytes": 512 * MIB,
                         }),
                         _ => json!({"ended": 50}),
@@ -83,7 +83,7 @@ async fn a_hot_shard_is_fenced_and_told_to_end_streams_and_the_event_says_so() {
     reconcile(world.cluster.clone(), world.context.clone()).await.unwrap();
 
     let sheds: Vec<_> = told.lock().unwrap().iter().filter(|(path, ..)| path == "/shed").cloned().collect();
-    let bytes = 420 * MIB - 512 * MIB * 70 / 100;
+    let bytes = 440 * MIB - 512 * MIB * 70 / 100;
     assert_eq!(sheds, [("/shed".to_owned(), 1, json!({"bytes": bytes, "streams": 50}))]);
     let writes = world.api.take_writes();
     let event = writes.iter().find(|asked| asked.body["reason"] == "Shedding").unwrap();

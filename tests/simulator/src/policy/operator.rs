@@ -15,7 +15,8 @@ use mcp_operator::placement::{self, Flips};
 use mcp_operator::rollout;
 use mcp_operator::scale::{self, History, Policy as ScalePolicy};
 use mcp_operator::stages::{
-    CatalogOutcome, CompiledCounts, Decision, DrainMark, DrainReason, Observed, ObservedShard, Plan, ShardState,
+    CatalogOutcome, CompiledCounts, Decision, DrainMark, DrainReason, Observed, ObservedShard, PlacementStep, Plan, PodRef,
+    ShardState,
 };
 use serde_json::json;
 
@@ -97,6 +98,8 @@ impl Operator {
         let plan = rollout::plan(&self.observed, &decision, now);
         let (placement, flips) = placement::place(&self.observed, &decision, &plan, &self.flips, now);
         self.check(world, &decision, &plan)?;
+        self.check_victims(world, &decision)?;
+        self.check_placement(world, &plan, &placement)?;
         self.carry_out(world, &decision, &plan);
         for step in &placement {
             if let Some(id) = id_of(&step.pod.uid) {
@@ -233,6 +236,59 @@ impl Operator {
         must(decision.desired <= last.max(before + before.max(4)), "it grows faster than it may")?;
         self.sizes.push_back((now, decision.desired));
         Ok(())
+    }
+}
+
+impl Operator {
+    /// What victims, and the shards that go already, hold fits the others, in load and in bytes.
+    fn check_victims(&self, world: &World, decision: &Decision) -> Result<(), String> {
+        let is = |pods: &[PodRef], shard: &ObservedShard| pods.iter().any(|pod| pod.uid == shard.uid);
+        let victims: Vec<_> = decision.victims.iter().map(|victim| victim.pod.clone()).collect();
+        let now = observe::at(world.now);
+        let percent = decision.numbers.memory_percent.saturating_sub(10);
+        let (mut moving, mut room) = ((0, 0), (0, 0));
+        for shard in &self.observed.shards {
+            let state = self.observed.state(shard, now);
+            let Some(report) = shard.report.as_ref().map(|received| &received.report) else { continue };
+            let used = report.working_set_bytes.saturating_sub(report.base_bytes);
+            if is(&decision.retiring, shard) {
+                moving = (moving.0 + report.load(), moving.1 + report.load() * decision.numbers.bytes_per_load);
+            } else if state == ShardState::Draining || is(&victims, shard) {
+                moving = (moving.0 + report.load(), moving.1 + if report.load() > 0 { used } else { 0 });
+            } else if state == ShardState::Fresh && !decision.census.poisoned.contains(&shard.name) {
+                let bytes = (report.limit_bytes * percent / 100).saturating_sub(report.working_set_bytes);
+                room = (room.0 + decision.numbers.target_down.saturating_sub(report.load()), room.1 + bytes);
+            }
+        }
+        let cost: u64 = decision.victims.iter().map(|victim| victim.streams).sum();
+        // Over the maximum they go nevertheless.
+        let is_over = decision.numbers.current > world.trace.cluster.max_replicas;
+        if cost == 0 || is_over || (moving.0 <= room.0 && moving.1 <= room.1) {
+            return Ok(());
+        }
+        let name = &world.trace.name;
+        Err(format!("{name} at {} s: victims do not fit: {moving:?} into {room:?}: {decision:?}", world.now))
+    }
+
+    /// Of the Ready shards that stay at least half get new connections.
+    fn check_placement(&self, world: &World, plan: &Plan, steps: &[PlacementStep]) -> Result<(), String> {
+        let now = observe::at(world.now);
+        let goes = |shard: &ObservedShard| {
+            plan.drain
+                .iter()
+                .map(|step| &step.pod)
+                .chain(plan.delete.iter().map(|step| &step.pod))
+                .any(|pod| pod.uid == shard.uid)
+        };
+        let stays = |shard: &&ObservedShard| shard.ready && self.observed.state(shard, now).is_active() && !goes(shard);
+        let placed =
+            |shard: &&ObservedShard| steps.iter().find(|step| step.pod.uid == shard.uid).map_or(shard.placed, |step| step.placed);
+        let staying = self.observed.shards.iter().filter(stays);
+        let (all, placed) = (staying.clone().count(), staying.filter(placed).count());
+        if placed * 2 >= all {
+            return Ok(());
+        }
+        Err(format!("{} at {} s: {placed} of {all} shards get new connections", world.trace.name, world.now))
     }
 }
 
