@@ -1,22 +1,25 @@
-//! Any shard, through the client Service, when a shard is killed (SIGKILL) or the catalog changes: what the mesh of shards keeps
+//! Any shard, through the client Service, when a shard is killed (SIGKILL), cut off, or the catalog changes: what the mesh of shards keeps
 //! of sessions and tasks is there on whichever shard answers next.
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::Pod;
 use mcp_crds::shard::DATA_PORT;
 use mcp_tests::cluster::STARTS_WITHIN;
+use mcp_tests::machine::Machine;
 use mcp_tests::mcp::{Era, Modern, Opened, Reply, Session, Stream};
 use mcp_tests::process::Process;
 use mcp_tests::reach::{self, Endpoint};
-use mcp_tests::wait::eventually;
+use mcp_tests::wait::{eventually, throughout};
 use mcp_tests::{Cluster, Failure, Namespace, Outcome, claim, claim_eq};
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
 use crate::conformance::{PROGRAM, SHARDS, fixture};
 use crate::manifest::small;
+use crate::node_loss;
 
 /// Three times the 5 s that are promised for an answer about a task whose shard was killed.
 const ANSWERED_WITHIN: Duration = Duration::from_secs(15);
@@ -168,6 +171,53 @@ pub(crate) async fn a_task_whose_shard_is_killed_is_never_unknown(namespace: Nam
     claim!(failed["error"]["message"].as_str().unwrap_or_default().contains("ended before the task did"), "{failed}");
     println!("    a state {took:.1?} after the kill of its shard, then {looks} more, none of them \"unknown\"");
     Ok(())
+}
+
+/// The other way round: the shard lives, and the others cannot know.
+pub(crate) async fn a_task_that_was_given_up_by_mistake_has_one_end_on_every_shard(namespace: Namespace) -> Outcome {
+    let (cluster, machine) = (shards_with_code(&namespace).await?, Machine::of(namespace.run())?);
+    let pods = cluster.ready_pods().await?;
+    let node_of = |pod: &Pod| pod.spec.as_ref().and_then(|spec| spec.node_name.clone()).unwrap_or_default();
+    let nodes: BTreeSet<_> = pods.iter().map(node_of).collect();
+    // The one where the operator is not, so that it goes on asking.
+    let at = node_loss::node_of_operator(&namespace).await?;
+    let away = nodes.iter().find(|node| **node != at).ok_or_else(|| Failure::new(format!("shards are on {nodes:?}")))?;
+    let (mut cut_off, mut others) = (Vec::new(), Vec::new());
+    for pod in &pods {
+        let client = tasks(past_the_service(&cluster, pod).await?);
+        if node_of(pod) == *away { cut_off.push(client) } else { others.push(client) }
+    }
+    claim!(!others.is_empty(), "all shards are on {away}");
+    // Some are kept on the same side, some on the other.
+    let mut running = Vec::new();
+    for _ in 0..4 {
+        running.push(begin(&cut_off[0], 300.0).await?);
+    }
+
+    let mut node = machine.disturb(away);
+    node.cut().await?;
+    let cut = Instant::now();
+    let mut given_up = Vec::new();
+    for id in &running {
+        given_up.push(until(&others[0], id, "failed").await?["error"].clone());
+    }
+    println!("    given up {:.1?} after the cut", cut.elapsed());
+    node.bring_back().await?;
+    // Where they run they end, because a client has been told that they had failed.
+    for client in cut_off.iter().chain(&others) {
+        for (id, error) in running.iter().zip(&given_up) {
+            claim_eq!(&until(client, id, "failed").await?["error"], error, "the error, told by another shard");
+        }
+    }
+    throughout("it stays so", Duration::from_secs(5), || async {
+        for client in cut_off.iter().chain(&others) {
+            for id in &running {
+                claim_eq!(state(client, id).await?["status"], "failed", "status");
+            }
+        }
+        Ok(())
+    })
+    .await
 }
 
 /// A catalog of more than a page, whose last tool names its edition.

@@ -140,6 +140,7 @@ fn tests() -> Vec<Test> {
         Alone TwoLocalNodes: disruption::a_drained_node_gives_its_shards_away_one_at_a_time;
         Alone TwoLocalNodes: node_loss::a_lost_node_is_replaced_elsewhere_and_leaves_nothing_twice_when_it_returns;
         Alone TwoLocalNodes: node_loss::a_node_without_its_kubelet_gives_its_streams_away_gracefully;
+        Alone TwoLocalNodes: any_shard::a_task_that_was_given_up_by_mistake_has_one_end_on_every_shard;
         Alone TwoLocalNodes: local_cluster::a_cut_node_is_not_reached_and_a_joined_one_is;
         Alone LocalCluster: local_cluster::parts_pause_go_on_end_and_start;
         Alone LocalCluster: local_cluster::another_checkout_is_refused_and_told_whose_the_cluster_is;

@@ -63,7 +63,13 @@ impl Tasks {
                 // A task that goes on takes no answer but where it runs.
                 Found::Record(task) if shows || task.state.is_terminal() => return Ok(shows.then(|| task.detailed(sealed))),
                 _ if id.is_over(epoch_ms(), 0) && shard.peers.is_gone(id.runs) => return Err(unknown()),
-                Found::Nowhere if shard.peers.is_gone(id.runs) => return Ok(shows.then(|| lost(id).detailed(sealed))),
+                Found::Nowhere if shard.peers.is_gone(id.runs) => {
+                    let task = lost(id);
+                    if shows {
+                        self.give_up(principal, sealed, id, &task);
+                    }
+                    return Ok(shows.then(|| task.detailed(sealed)));
+                }
                 Found::Record(_) | Found::Nowhere | Found::Unsure => {}
             }
             let moved = async {
@@ -74,6 +80,14 @@ impl Tasks {
             };
             timeout_at(deadline, moved).await.map_err(|_| elsewhere())?;
         }
+    }
+
+    /// A client is told that a task has failed of which nobody has a record: from now on this shard answers for it, so that it
+    /// stays so, also when those that were taken for gone had only been cut off.
+    fn give_up(&self, principal: &Principal, sealed: &str, id: TaskId, task: &Task) {
+        let told = record(self.incarnation, id, sealed.to_owned(), &principal.name, (1, task.clone()));
+        lock(&self.table).copies.give_up(told);
+        self.awake.notify_one();
     }
 
     /// Says something to one shard; none when it is not connected, or does not answer in time.
@@ -139,6 +153,9 @@ impl Tasks {
     /// `leaving`: its owner is about to end, so that who is to keep it must not be.
     fn keep(&self, from: Incarnation, told: Record, leaving: bool) -> Said {
         let Some(shard) = self.shard() else { return Said::Leaving };
+        if told.id.runs == self.incarnation {
+            return self.given_up(from, told);
+        }
         let runs_here = shard.peers.is_connected(told.id.runs);
         let known = lock(&self.table).copies.get(told.id.key()).is_some();
         if shard.drain.is_draining() && (!known || leaving) {

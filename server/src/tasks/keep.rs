@@ -247,14 +247,18 @@ impl Tasks {
                 warn!(number = key.1, "this shard was taken for lost: a task that ran here was given up elsewhere");
                 entry.ending = None;
                 (entry.record.task, entry.record.version) = (task, version.max(entry.record.version));
-                entry.record.kept = Kept { by: Some(by), version: entry.record.version, ..entry.record.kept };
+                let former = entry.record.kept.by.filter(|keeper| *keeper != by).or(entry.record.kept.former);
+                entry.record.kept = Kept { by: Some(by), version: entry.record.version, former, ..entry.record.kept };
                 entry.cancelled.cancel();
                 entry.weigh(bytes);
                 self.tell(&entry.record.sealed, &entry.record.task);
             }
         } else {
             table.copies.change(key, |record| {
-                (record.owner, record.task, record.version) = (by, task, version);
+                // Whoever was told of an end is not told of less.
+                if task.state.is_terminal() || !record.task.state.is_terminal() {
+                    (record.owner, record.task, record.version) = (by, task, version);
+                }
             });
         }
     }
@@ -282,7 +286,7 @@ impl Tasks {
     fn mend(self: &Arc<Self>, shard: &Arc<Shard>) {
         let (now, time, connected) = (Instant::now(), epoch_ms(), shard.peers.processes());
         let is_lost = |process: Incarnation| process != self.incarnation && !connected.contains(&process);
-        let (mut over, mut unkept, mut orphaned, mut former) = (vec![], vec![], vec![], vec![]);
+        let (mut over, mut unkept, mut orphaned, mut former, mut returned) = (vec![], vec![], vec![], vec![], vec![]);
         {
             let mut table = lock(&self.table);
             table.copies.expire(time);
@@ -297,7 +301,10 @@ impl Tasks {
             for key in copies.into_iter().chain(own) {
                 let due = |record: &&mut Record| !record.kept.busy && record.kept.quiet <= time;
                 let Some(record) = table.record_mut(key).filter(due) else { continue };
-                if record.owner == self.incarnation {
+                if record.owner == self.incarnation && connected.contains(&key.0) {
+                    record.kept.busy = true;
+                    returned.push((key, record.clone()));
+                } else if record.owner == self.incarnation {
                     let stays = record.kept.by.is_some_and(|keeper| !is_lost(keeper) || !shard.peers.is_gone(keeper));
                     if !(stays && record.is_kept()) && connected.iter().any(|peer| *peer != key.0) {
                         record.kept.busy = true;
@@ -323,6 +330,13 @@ impl Tasks {
         for key in unkept {
             self.spread(key);
         }
+        for (key, record) in returned {
+            let (tasks, shard) = (Arc::clone(self), Arc::clone(shard));
+            tokio::spawn(async move {
+                let said = tasks.offer(&shard, key.0, &record).await;
+                tasks.handed_back(key, said);
+            });
+        }
         for (process, record) in former {
             let (tasks, shard) = (Arc::clone(self), Arc::clone(shard));
             tokio::spawn(async move {
@@ -334,6 +348,39 @@ impl Tasks {
         for key in orphaned {
             let (tasks, shard) = (Arc::clone(self), Arc::clone(shard));
             tokio::spawn(async move { tasks.take_over(&shard, key).await });
+        }
+    }
+
+    /// The shard that runs a task is there after all, and has heard what became of it meanwhile.
+    fn handed_back(&self, key: Key, said: Option<Said>) {
+        let mut table = lock(&self.table);
+        table.copies.change(key, |record| {
+            record.kept.busy = false;
+            match said {
+                Some(Said::Done) => record.owner = key.0,
+                Some(Said::Stands { version, task }) => (record.owner, record.version, record.task) = (key.0, version, task),
+                Some(_) | None => record.kept.quiet = epoch_ms() + RETRY_TIME,
+            }
+        });
+    }
+
+    /// Another shard tells that it gave a task up that runs here, because it took this one for lost. Nothing else is heard of
+    /// others about it.
+    pub(super) fn given_up(&self, from: Incarnation, told: Record) -> Said {
+        if !matches!(told.task.state, State::Failed(..)) {
+            return Said::Forged("it runs where it was sent to".to_owned());
+        }
+        let ended = {
+            let table = lock(&self.table);
+            let entry = table.entries.get(&told.id.number);
+            entry.map(|entry| (entry.record.version, entry.newest().clone())).filter(|(_, task)| task.state.is_terminal())
+        };
+        match ended {
+            Some((version, task)) => Said::Stands { version, task },
+            None => {
+                self.overruled(told.id.key(), from, told.version, told.task);
+                Said::Done
+            }
         }
     }
 

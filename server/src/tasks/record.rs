@@ -153,6 +153,16 @@ impl Copies {
         Taken::Kept
     }
 
+    /// This process answers for a task of which nobody has a record. Without room nothing is kept: it will be found out again.
+    pub(super) fn give_up(&mut self, told: Record) {
+        let key = told.id.key();
+        let fits = self.records.len() < MAX_TASK_COPIES && self.bytes + told.bytes() <= MAX_TASK_COPY_BYTES;
+        if fits && !self.records.contains_key(&key) {
+            self.bytes += told.bytes();
+            self.records.insert(key, Record { owner: self.own, kept: Kept::default(), ..told });
+        }
+    }
+
     /// This process answers for a record from now on: its owner is gone. A task that had not ended has failed. Returns
     /// whether that is so.
     pub(super) fn adopt(&mut self, key: Key, failed: &State, now: u64) -> bool {
