@@ -184,8 +184,8 @@ const WALLS: &[Wall] = &[
         ],
     },
     Wall {
-        because: "what a request says to its client knows no connection, and no era's wire",
-        files: &["server/src/exchange"],
+        because: "what a request says to its client, and what goes on without one, knows no connection and no era's wire",
+        files: &["server/src/exchange", "server/src/tasks", "server/src/session"],
         never: &[
             "hyper",
             "hyper_util",
@@ -217,6 +217,11 @@ const WALLS: &[Wall] = &[
         because: "who wants what, and in which bytes, is decided without sockets and clocks",
         files: &["server/src/hub/encode", "server/src/hub/index", "server/src/hub/sessions", "server/src/hub/slab"],
         never: EDGES,
+    },
+    Wall {
+        because: "shards tell each other what happened; what a request was is not theirs to know",
+        files: &["server/src/peers"],
+        never: &["crate::http", "crate::listener", "crate::era", "crate::handlers", "crate::dispatch", "crate::jsonrpc"],
     },
     Wall { because: "http knows dispatch, not what dispatch calls", files: &["server/src/http"], never: &["crate::handlers"] },
 ];
