@@ -1,6 +1,6 @@
 //! What the shard counts, as OpenMetrics. Names are of the shard; labels come from matches, never from clients.
 
-use std::sync::Mutex;
+use std::sync::{Mutex, OnceLock};
 use std::time::Instant;
 
 use prometheus_client::encoding::EncodeLabelSet;
@@ -25,6 +25,8 @@ pub struct Metrics {
     registry: Mutex<Registry>,
     requests: Family<RequestLabels, Counter>,
     duration: Family<MethodLabel, Histogram, fn() -> Histogram>,
+    /// Of the two above: a request looks nothing up by its labels.
+    series: Box<[MethodSeries; Method::ALL.len()]>,
     rejected: Family<ReasonLabel, Counter>,
     rate_limited: Family<PayerLabel, Counter>,
     resumes: Family<OutcomeLabel, Counter>,
@@ -91,6 +93,29 @@ struct OutcomeLabel {
 #[derive(Clone, Debug, PartialEq, Eq, Hash, EncodeLabelSet)]
 struct PayerLabel {
     payer: &'static str,
+}
+
+/// The series of one method, each made when it first counts something: what never happened is not shown.
+#[derive(Debug, Default)]
+struct MethodSeries {
+    requests: [[OnceLock<Counter>; Answer::ALL.len()]; Version::ALL.len()],
+    duration: OnceLock<Histogram>,
+}
+
+/// How a request was answered.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+enum Answer {
+    Ok,
+    MethodNotFound,
+    InvalidParams,
+    ResourceNotFound,
+    MissingCapability,
+    InputRequired,
+    DuplicateId,
+    Cancelled,
+    TimedOut,
+    OverCapacity,
+    Failed,
 }
 
 /// A request being timed.
@@ -180,7 +205,16 @@ impl Metrics {
             gauges.rate_forgotten.clone(),
         );
         registry.register("mcp_load_reports", "Load reports given to the operator", gauges.reports.clone());
-        Self { registry: Mutex::new(registry), requests, duration, rejected, rate_limited, resumes, gauges }
+        Self {
+            registry: Mutex::new(registry),
+            requests,
+            duration,
+            series: Box::default(),
+            rejected,
+            rate_limited,
+            resumes,
+            gauges,
+        }
     }
 
     /// Starts timing a request.
@@ -251,21 +285,95 @@ fn raise(counter: &Counter, total: u64) {
 impl RequestTimer<'_> {
     /// The answer is there.
     pub fn done(self, fault: Option<&Fault>) {
-        let outcome = match fault {
-            None => "ok",
-            Some(Fault::MethodNotFound) => "method_not_found",
-            Some(Fault::InvalidParams(_)) => "invalid_params",
-            Some(Fault::ResourceNotFound { .. }) => "resource_not_found",
-            Some(Fault::MissingCapability(_)) => "missing_capability",
-            Some(Fault::InputRequired(_)) => "input_required",
-            Some(Fault::DuplicateId) => "duplicate_id",
-            Some(Fault::Cancelled) => "cancelled",
-            Some(Fault::TimedOut(_)) => "timed_out",
-            Some(Fault::OverCapacity(_)) => "over_capacity",
-            Some(Fault::Failed(_)) => "failed",
+        let answer = Answer::of(fault);
+        let series = &self.metrics.series[self.method as usize];
+        let requests = series.requests[self.version as usize][answer as usize].get_or_init(|| {
+            let (method, version, outcome) = (self.method.name(), self.version.name(), answer.label());
+            self.metrics.requests.get_or_create_owned(&RequestLabels { method, version, outcome })
+        });
+        let duration = series.duration.get_or_init(|| {
+            let method = self.method.name();
+            self.metrics.duration.get_or_create_owned(&MethodLabel { method })
+        });
+        requests.inc();
+        duration.observe(self.start.elapsed().as_secs_f64());
+    }
+}
+
+// === impl Answer ===
+
+impl Answer {
+    const ALL: [Self; 11] = [
+        Self::Ok,
+        Self::MethodNotFound,
+        Self::InvalidParams,
+        Self::ResourceNotFound,
+        Self::MissingCapability,
+        Self::InputRequired,
+        Self::DuplicateId,
+        Self::Cancelled,
+        Self::TimedOut,
+        Self::OverCapacity,
+        Self::Failed,
+    ];
+
+    fn of(fault: Option<&Fault>) -> Self {
+        match fault {
+            None => Self::Ok,
+            Some(Fault::MethodNotFound) => Self::MethodNotFound,
+            Some(Fault::InvalidParams(_)) => Self::InvalidParams,
+            Some(Fault::ResourceNotFound { .. }) => Self::ResourceNotFound,
+            Some(Fault::MissingCapability(_)) => Self::MissingCapability,
+            Some(Fault::InputRequired(_)) => Self::InputRequired,
+            Some(Fault::DuplicateId) => Self::DuplicateId,
+            Some(Fault::Cancelled) => Self::Cancelled,
+            Some(Fault::TimedOut(_)) => Self::TimedOut,
+            Some(Fault::OverCapacity(_)) => Self::OverCapacity,
+            Some(Fault::Failed(_)) => Self::Failed,
+        }
+    }
+
+    fn label(self) -> &'static str {
+        match self {
+            Self::Ok => "ok",
+            Self::MethodNotFound => "method_not_found",
+            Self::InvalidParams => "invalid_params",
+            Self::ResourceNotFound => "resource_not_found",
+            Self::MissingCapability => "missing_capability",
+            Self::InputRequired => "input_required",
+            Self::DuplicateId => "duplicate_id",
+            Self::Cancelled => "cancelled",
+            Self::TimedOut => "timed_out",
+            Self::OverCapacity => "over_capacity",
+            Self::Failed => "failed",
+        }
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
+
+    #[test]
+    fn every_request_has_its_own_series_and_what_never_happened_has_none() {
+        // The tables are indexed by these.
+        assert!(Method::ALL.into_iter().enumerate().all(|(at, method)| method as usize == at));
+        assert!(Version::ALL.into_iter().all(|version| (version as usize) < Version::ALL.len()));
+        assert!(Answer::ALL.into_iter().enumerate().all(|(at, answer)| answer as usize == at));
+        let metrics = Metrics::new(Registry::default());
+        let [newest, older, ..] = Version::ALL;
+        metrics.request(Method::CallTool, newest).done(None);
+        metrics.request(Method::CallTool, newest).done(None);
+        metrics.request(Method::CallTool, older).done(Some(&Fault::Cancelled));
+        let mut text = String::new();
+        prometheus_client::encoding::text::encode(&mut text, &metrics.registry.lock().unwrap()).unwrap();
+        let shown: Vec<_> = text.lines().filter(|line| line.starts_with("mcp_requests_total")).collect();
+        assert_eq!(shown.len(), 2, "{text}");
+        let labels = |version: Version, outcome| {
+            format!("mcp_requests_total{{method=\"tools/call\",version=\"{}\",outcome=\"{outcome}\"}}", version.name())
         };
-        let (method, version) = (self.method.name(), self.version.name());
-        self.metrics.requests.get_or_create(&RequestLabels { method, version, outcome }).inc();
-        self.metrics.duration.get_or_create(&MethodLabel { method }).observe(self.start.elapsed().as_secs_f64());
+        assert!(text.contains(&format!("{} 2\n", labels(newest, "ok"))), "{text}");
+        assert!(text.contains(&format!("{} 1\n", labels(older, "cancelled"))), "{text}");
+        assert!(text.contains("mcp_request_duration_seconds_count{method=\"tools/call\"} 3\n"), "{text}");
     }
 }
