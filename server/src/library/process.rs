@@ -49,7 +49,11 @@ pub(super) fn main(program: Program) -> ExitCode {
         }
     };
     raise_open_files();
-    let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(config.workers).enable_all().build();
+    // One worker needs none of what several share.
+    let runtime = match config.workers {
+        1 => tokio::runtime::Builder::new_current_thread().enable_all().build(),
+        workers => tokio::runtime::Builder::new_multi_thread().worker_threads(workers).enable_all().build(),
+    };
     let runtime = match runtime {
         Ok(runtime) => runtime,
         Err(error) => {
