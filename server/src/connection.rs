@@ -91,10 +91,12 @@ impl Connection {
 impl Doing {
     /// What it does now.
     pub fn now(&self) -> State {
-        [State::Busy, State::Idle, State::Http2]
-            .into_iter()
-            .find(|state| *state as u8 == self.state.load(Relaxed))
-            .unwrap_or(State::Head)
+        match self.state.load(Relaxed) {
+            1 => State::Busy,
+            2 => State::Idle,
+            3 => State::Http2,
+            _ => State::Head,
+        }
     }
 
     /// It does something else.

@@ -2,8 +2,8 @@
 //! before, and ends gently.
 //!
 //! - Its first bytes say which protocol it is.
-//! - The head's timer runs from the accept, or from the first byte after a pause, until the head is there. A connection that is
-//!   quiet between two requests has none: an idle client is never cut for being quiet.
+//! - The head's timer runs from when it is first waited for, at the accept or behind its first bytes, until the head is there.
+//!   A connection that is quiet between two requests has none: an idle client is never cut for being quiet.
 //! - While a request is answered, hyper reads no further once bytes wait behind it, and would not see the client go. So this
 //!   socket reads ahead, a little. A client that has ended its side has gone: what is not answered within [`GONE_GRACE`] is
 //!   dropped, and with it, in the era where that means so, cancelled (2026-07-28 `basic/patterns/cancellation`).
@@ -212,15 +212,17 @@ impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
             State::Busy | State::Http2 => this.timer = None,
             State::Idle if polled.is_ready() && buffer.filled().len() > before => {
                 this.doing.set(State::Head);
-                this.timer = Some(Box::pin(sleep(this.time)));
+                // That of an earlier head.
+                this.timer = None;
             }
-            State::Head => {
+            // A head that comes whole is never waited for, and needs no timer: most do.
+            State::Head if polled.is_pending() => {
                 let timer = this.timer.get_or_insert_with(|| Box::pin(sleep(this.time)));
-                if polled.is_pending() && timer.as_mut().poll(cx).is_ready() {
+                if timer.as_mut().poll(cx).is_ready() {
                     return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the head took too long")));
                 }
             }
-            State::Idle => {}
+            State::Head | State::Idle => {}
         }
         polled
     }

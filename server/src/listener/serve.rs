@@ -8,7 +8,7 @@
 //! [`Doing`]. Then the socket alone is kept, by the hub.
 
 use std::convert::Infallible;
-use std::future::{Future as _, pending, poll_fn};
+use std::future::{Future, pending, poll_fn};
 use std::io;
 use std::net::TcpStream as StdStream;
 use std::os::fd::{AsRawFd, RawFd};
@@ -25,6 +25,8 @@ use nix::errno::Errno;
 use nix::sys::socket::{MsgFlags, recv};
 use tokio::io::{AsyncRead, AsyncWrite};
 use tokio::net::TcpStream;
+use tokio::sync::watch;
+use tokio::task::coop::unconstrained;
 use tokio::time::{Instant, Sleep, sleep, sleep_until, timeout};
 use tracing::debug;
 
@@ -158,7 +160,8 @@ async fn http1<S: Wire>(mut io: Timed<S>, shard: Arc<Shard>, connection: Arc<Con
         let service = service_fn(|request| http::handle(Arc::clone(&shard), Arc::clone(&connection), request));
         let mut serving = http1_builder(&shard).serve_connection(TokioIo::new(io), service);
         let mut idle = Idle::default();
-        let mut goodbye = pin!(goodbye(&shard, &doing, socket));
+        let farewell = pin!(goodbye(&shard, &doing, socket));
+        let mut goodbye = Goodbye::new(&shard, farewell);
         let mut is_leaving = false;
         let left = poll_fn(|cx| {
             loop {
@@ -168,7 +171,7 @@ async fn http1<S: Wire>(mut io: Timed<S>, shard: Arc<Shard>, connection: Arc<Con
                 if let Some(left) = left(&shard, &doing, &mut idle, cx) {
                     return Poll::Ready(left);
                 }
-                if is_leaving || goodbye.as_mut().poll(cx).is_pending() {
+                if is_leaving || goodbye.poll_due(&shard, cx).is_pending() {
                     return Poll::Pending;
                 }
                 is_leaving = true;
@@ -227,6 +230,32 @@ fn left(shard: &Shard, doing: &Doing, idle: &mut Idle, cx: &mut Context<'_>) -> 
     }
 }
 
+/// A farewell that is awaited beside the requests of a connection. While the shard serves it is asked once and then left alone: it
+/// has the waker of this task, and most of what wakes that is a request.
+struct Goodbye<F> {
+    farewell: F,
+    phase: watch::Receiver<Phase>,
+    was_asked: bool,
+}
+
+impl<F: Future<Output = ()> + Unpin> Goodbye<F> {
+    fn new(shard: &Shard, farewell: F) -> Self {
+        Self { farewell, phase: shard.drain.watch(), was_asked: false }
+    }
+
+    /// Asks again when its answer may be another.
+    fn poll_due(&mut self, shard: &Shard, cx: &mut Context<'_>) -> Poll<()> {
+        let changed = self.phase.has_changed().unwrap_or(true);
+        if self.was_asked && !changed && !shard.drain.is_draining() && !shard.leave.is_cancelled() {
+            return Poll::Pending;
+        }
+        self.was_asked = true;
+        self.phase.mark_unchanged();
+        // Not bound to the budget of the task: out of budget it would not have our waker.
+        pin!(unconstrained(&mut self.farewell)).poll(cx)
+    }
+}
+
 /// The timer of a connection that may be idle. It is set once in its time, not for each request.
 #[derive(Default)]
 struct Idle {
@@ -239,11 +268,17 @@ impl Idle {
     /// Whether the connection has been idle for long enough.
     fn poll_over(&mut self, shard: &Shard, doing: &Doing, cx: &mut Context<'_>) -> Poll<()> {
         let time = if shard.hub.inside_hyper() > CROWD { IDLE_IN_A_CROWD } else { IDLE };
-        let timer = self.timer.get_or_insert_with(|| {
-            self.requests = doing.requests();
-            Box::pin(sleep(time))
-        });
-        while timer.as_mut().poll(cx).is_ready() {
+        let timer = match &mut self.timer {
+            // Its waker is this task's: nothing is to be done before it has run out.
+            Some(timer) if !timer.is_elapsed() => return Poll::Pending,
+            Some(timer) => timer,
+            None => {
+                self.requests = doing.requests();
+                self.timer.insert(Box::pin(sleep(time)))
+            }
+        };
+        // Not bound to the budget of the task: out of budget it would not be set.
+        while pin!(unconstrained(timer.as_mut())).poll(cx).is_ready() {
             if self.requests == doing.requests() {
                 return Poll::Ready(());
             }
