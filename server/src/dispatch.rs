@@ -281,25 +281,26 @@ pub async fn dispatch<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
     }
 }
 
+/// What is rare, or waits for others anyway, is in a box of its own: every call has room for the largest of these.
 async fn handle<'a>(call: &Call<'a>) -> Result<Outcome<'a>, Fault> {
     match call.method {
         Method::Discover => Ok(server::discover(call)),
         Method::Ping => Ok(Outcome::Done),
-        Method::SetLevel => logging::set_level(call).await,
+        Method::SetLevel => Box::pin(logging::set_level(call)).await,
         Method::ListTools => tools::list(call),
         Method::CallTool => tools::call(call).await,
         Method::ListResources => resources::list(call),
         Method::ListResourceTemplates => resources::templates(call),
-        Method::ReadResource => resources::read(call).await,
-        Method::Subscribe => resources::subscribe(call).await,
-        Method::Unsubscribe => resources::unsubscribe(call).await,
+        Method::ReadResource => Box::pin(resources::read(call)).await,
+        Method::Subscribe => Box::pin(resources::subscribe(call)).await,
+        Method::Unsubscribe => Box::pin(resources::unsubscribe(call)).await,
         Method::ListPrompts => prompts::list(call),
-        Method::GetPrompt => prompts::get(call).await,
+        Method::GetPrompt => Box::pin(prompts::get(call)).await,
         Method::Complete => completion::complete(call),
         Method::Listen => subscriptions::listen(call),
-        Method::GetTask => tasks::get(call).await,
-        Method::UpdateTask => tasks::update(call).await,
-        Method::CancelTask => tasks::cancel(call).await,
+        Method::GetTask => Box::pin(tasks::get(call)).await,
+        Method::UpdateTask => Box::pin(tasks::update(call)).await,
+        Method::CancelTask => Box::pin(tasks::cancel(call)).await,
         // Sessions are of the wire: the legacy adapter answers it before it comes here.
         Method::Initialize => Err(Fault::MethodNotFound),
     }

@@ -129,7 +129,8 @@ pub enum MemberError {
 /// # Errors
 /// [`PARSE_ERROR`] when it is not JSON or nests deeper than `max_depth`; [`INVALID_REQUEST`] when it is not a message.
 pub fn decode(body: &[u8], max_depth: u32) -> Result<Body<'_>, DecodeError<'_>> {
-    if depth(body) > max_depth {
+    // No deeper than it has brackets: real requests have few.
+    if brackets(body) > max_depth && depth(body) > max_depth {
         return Err(DecodeError {
             id: None,
             error: ErrorObject::new(PARSE_ERROR, format!("JSON nests deeper than {max_depth}")),
@@ -146,6 +147,20 @@ pub fn decode(body: &[u8], max_depth: u32) -> Result<Body<'_>, DecodeError<'_>> 
 /// # Errors
 /// As [`decode`].
 pub fn decode_message(text: &[u8]) -> Result<Message<'_>, DecodeError<'_>> {
+    read_in_one_go(text).map_or_else(|| decode_in_steps(text), Ok)
+}
+
+/// Reads a request or a notification without looking at any byte twice. None when it is something else, or there is anything
+/// wrong with it: then [`decode_in_steps`] finds out what.
+fn read_in_one_go(text: &[u8]) -> Option<Message<'_>> {
+    let Envelope { id, method, params } = serde_json::from_str(std::str::from_utf8(text).ok()?).ok()?;
+    match id {
+        Some(id) => is_id(id).then_some(Message::Request(Request { id, method, params })),
+        None => Some(Message::Notification(Notification { method, params })),
+    }
+}
+
+fn decode_in_steps(text: &[u8]) -> Result<Message<'_>, DecodeError<'_>> {
     let envelope: Members<'_> = serde_json::from_slice(text).map_err(|error| classify(text, &error))?;
     let id = envelope.get("id").filter(|id| is_id(id));
     let invalid = |message: Cow<'static, str>| DecodeError { id, error: ErrorObject::new(INVALID_REQUEST, message) };
@@ -194,6 +209,13 @@ fn classify(text: &[u8], error: &serde_json::Error) -> DecodeError<'static> {
     DecodeError { id: None, error }
 }
 
+/// How many brackets open, in strings or not.
+fn brackets(text: &[u8]) -> u32 {
+    // The two differ in this bit. Chunks that one byte can count: so it takes a few instructions for 16 bytes.
+    let open = |byte: &u8| u8::from(byte | 0x20 == b'{');
+    text.chunks(128).map(|chunk| u32::from(chunk.iter().map(open).sum::<u8>())).sum()
+}
+
 /// The deepest nesting of brackets outside strings. Linear, no recursion; says nothing about validity.
 fn depth(text: &[u8]) -> u32 {
     let (mut now, mut deepest, mut in_string, mut escaped) = (0_u32, 0_u32, false, false);
@@ -235,12 +257,18 @@ pub fn is_id(raw: &RawValue) -> bool {
 
 /// The response to a request: `result` is a JSON object, already encoded.
 pub fn success(id: &RawValue, result: &[u8]) -> Vec<u8> {
-    let mut reply = Vec::with_capacity(36 + id.get().len() + result.len());
+    let mut reply = success_up_to_result(id, result.len() + 1);
+    reply.extend_from_slice(result);
+    reply.push(b'}');
+    reply
+}
+
+/// The same up to where the result begins, with room for so many bytes: the result and a closing brace are to follow.
+pub fn success_up_to_result(id: &RawValue, room: usize) -> Vec<u8> {
+    let mut reply = Vec::with_capacity(36 + id.get().len() + room);
     reply.extend_from_slice(b"{\"jsonrpc\":\"2.0\",\"id\":");
     reply.extend_from_slice(id.get().as_bytes());
     reply.extend_from_slice(b",\"result\":");
-    reply.extend_from_slice(result);
-    reply.push(b'}');
     reply
 }
 
@@ -301,9 +329,7 @@ impl ErrorObject {
 
 impl<'a> Params<'a> {
     fn parse(raw: &'a RawValue) -> Result<Self, serde_json::Error> {
-        let members: Members<'a> = serde_json::from_str(raw.get())?;
-        let meta = members.get("_meta").map(|raw| serde_json::from_str(raw.get())).transpose()?;
-        Ok(Self { members, meta })
+        serde_json::from_str(raw.get())
     }
 
     /// A member, raw.
@@ -311,7 +337,7 @@ impl<'a> Params<'a> {
         self.members.get(name)
     }
 
-    /// All members, raw, in the order they were sent.
+    /// All members but `_meta`, raw, in the order they were sent.
     pub fn members(&self) -> impl Iterator<Item = (&str, &'a RawValue)> {
         self.members.0.iter().map(|(name, raw)| (&**name, *raw))
     }
@@ -370,6 +396,27 @@ impl<'a> Members<'a> {
     fn get(&self, name: &str) -> Option<&'a RawValue> {
         self.0.iter().find(|(key, _)| key == name).map(|(_, value)| *value)
     }
+
+    /// Room for the members of a usual request.
+    fn with_room() -> Self {
+        Self(Vec::with_capacity(4))
+    }
+
+    /// Adds a member.
+    fn add<E: de::Error>(&mut self, key: Cow<'a, str>, value: &'a RawValue) -> Result<(), E> {
+        if self.0.iter().any(|(known, _)| *known == key) {
+            return Err(duplicate(&key));
+        }
+        if self.0.len() == MAX_MEMBERS {
+            return Err(E::custom(format_args!("more than {MAX_MEMBERS} members")));
+        }
+        self.0.push((key, value));
+        Ok(())
+    }
+}
+
+fn duplicate<E: de::Error>(key: &str) -> E {
+    E::custom(format_args!("duplicate key {key:?}"))
 }
 
 impl<'de> Deserialize<'de> for Members<'de> {
@@ -383,17 +430,79 @@ impl<'de> Deserialize<'de> for Members<'de> {
             }
 
             fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
-                let mut members: Vec<(Cow<'de, str>, &'de RawValue)> = Vec::with_capacity(8);
+                let mut members = Members::with_room();
                 while let Some((Text(key), value)) = map.next_entry::<Text<'de>, &'de RawValue>()? {
-                    if members.iter().any(|(known, _)| *known == key) {
-                        return Err(de::Error::custom(format_args!("duplicate key {key:?}")));
-                    }
-                    if members.len() == MAX_MEMBERS {
-                        return Err(de::Error::custom(format_args!("more than {MAX_MEMBERS} members")));
-                    }
-                    members.push((key, value));
+                    members.add(key, value)?;
                 }
-                Ok(Members(members))
+                Ok(members)
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+impl<'de> Deserialize<'de> for Params<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Params<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("an object")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let mut params = Params { members: Members::with_room(), meta: None };
+                while let Some(Text(key)) = map.next_key::<Text<'de>>()? {
+                    if key != "_meta" {
+                        params.members.add(key, map.next_value()?)?;
+                    } else if params.meta.replace(map.next_value()?).is_some() {
+                        return Err(duplicate(&key));
+                    }
+                }
+                Ok(params)
+            }
+        }
+        deserializer.deserialize_map(Object)
+    }
+}
+
+/// A request or a notification, and nothing else: no other members.
+struct Envelope<'a> {
+    id: Option<&'a RawValue>,
+    method: Cow<'a, str>,
+    params: Params<'a>,
+}
+
+impl<'de> Deserialize<'de> for Envelope<'de> {
+    fn deserialize<D: Deserializer<'de>>(deserializer: D) -> Result<Self, D::Error> {
+        struct Object;
+        impl<'de> Visitor<'de> for Object {
+            type Value = Envelope<'de>;
+
+            fn expecting(&self, f: &mut fmt::Formatter<'_>) -> fmt::Result {
+                f.write_str("a request or a notification")
+            }
+
+            fn visit_map<A: MapAccess<'de>>(self, mut map: A) -> Result<Self::Value, A::Error> {
+                let (mut version, mut id, mut method, mut params) = (None, None, None, None);
+                while let Some(Text(key)) = map.next_key::<Text<'de>>()? {
+                    let is_new = match &*key {
+                        "jsonrpc" => version.replace(map.next_value::<&RawValue>()?).is_none(),
+                        "id" => id.replace(map.next_value()?).is_none(),
+                        "method" => method.replace(map.next_value::<Text<'de>>()?.0).is_none(),
+                        "params" => params.replace(map.next_value()?).is_none(),
+                        _ => false,
+                    };
+                    if !is_new {
+                        return Err(duplicate(&key));
+                    }
+                }
+                if version.map(RawValue::get) != Some("\"2.0\"") {
+                    return Err(de::Error::missing_field("jsonrpc"));
+                }
+                let method = method.ok_or_else(|| de::Error::missing_field("method"))?;
+                Ok(Envelope { id, method, params: params.unwrap_or_default() })
             }
         }
         deserializer.deserialize_map(Object)
@@ -507,6 +616,50 @@ mod tests {
         ] {
             assert_eq!(refused(text), INVALID_REQUEST, "{text}");
         }
+    }
+
+    /// Requests, notifications, and what is neither or no JSON.
+    const TEXTS: [&str; 26] = [
+        r#"{"jsonrpc":"2.0","id":1,"method":"tools/call","params":{"name":"a","arguments":{"b":[{}]},"_meta":{"c":{"d":1}}}}"#,
+        r#" { "params" : { "_meta" : { } , "x" : null } , "method" : "m\u0061" , "id" : "a\"b" , "jsonrpc" : "2.0" } "#,
+        r#"{"jsonrpc":"2.0","method":"notifications/initialized"}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"m"}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"":"","\u0000":"é"}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"m","extra":{}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"m","params":[]}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"m","params":null}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":[]}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{},"_meta":{}}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"_meta":{"a":1,"\u0061":1}}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"a":1,"a":1}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{},"params":{}}"#,
+        r#"{"jsonrpc":"2.0","jsonrpc":"2.0","id":1,"method":"m"}"#,
+        r#"{"jsonrpc":"2.0","id":null,"method":"m"}"#,
+        r#"{"jsonrpc":"2.0","id":1.5,"method":"m"}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":1}"#,
+        r#"{"jsonrpc":"1.0","id":1,"method":"m"}"#,
+        r#"{"id":1,"method":"m"}"#,
+        r#"{"jsonrpc":"2.0","id":1}"#,
+        r#"{"jsonrpc":"2.0","id":1,"result":{}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"m"}{}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"a":01}}"#,
+        r#"{"jsonrpc":"2.0","id":1,"method":"m","params":{"a":"#,
+        "[]",
+    ];
+
+    #[test]
+    fn what_is_read_in_one_go_is_what_is_read_in_steps() {
+        let mut agreed = 0;
+        for text in TEXTS {
+            if let Some(message) = read_in_one_go(text.as_bytes()) {
+                let in_steps = decode_in_steps(text.as_bytes()).map_err(|error| error.error);
+                assert_eq!(format!("{in_steps:?}"), format!("{:?}", Ok::<_, ErrorObject>(message)), "{text}");
+                agreed += 1;
+            }
+        }
+        assert_eq!(agreed, 6, "the usual ones, and no others");
+        assert!(read_in_one_go(b"{\"jsonrpc\":\"2.0\",\"method\":\"\xff\"}").is_none());
     }
 
     #[test]

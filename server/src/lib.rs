@@ -46,6 +46,7 @@ pub mod manifest;
 pub mod mcp;
 pub mod memory;
 pub mod metrics;
+mod patience;
 pub mod peers;
 pub mod ports;
 pub mod rate;

@@ -55,7 +55,7 @@ impl Gate {
     pub(crate) async fn enter(&self, deadline: Instant) -> Result<Entered<'_>, Busy> {
         let permit = match self.permits.try_acquire() {
             Ok(permit) => permit,
-            Err(_) => self.queue(deadline).await?,
+            Err(_) => Box::pin(self.queue(deadline)).await?,
         };
         self.metrics.in_flight.inc();
         Ok(Entered { _permit: permit, metrics: &self.metrics })

@@ -87,12 +87,12 @@ impl Backend {
             Self::Fixed(result) => Ok(Answered::Result(promise.keep(result.clone()))),
             Self::Template(template) => Ok(Answered::Result(promise.keep(template.expand(&arguments)))),
             Self::Http(call) => {
-                let result = call.call(&arguments, asking.deadline).await;
+                let result = Box::pin(call.call(&arguments, asking.deadline)).await;
                 Ok(Answered::Result(
                     result.map_or_else(|error| CallToolResult::error(error.to_string()), |result| promise.keep(result)),
                 ))
             }
-            Self::Code(tool) => tool.call(arguments, asking, Arc::clone(promise)).await,
+            Self::Code(tool) => Box::pin(tool.call(arguments, asking, Arc::clone(promise))).await,
         }
     }
 }

@@ -73,7 +73,7 @@ pub async fn answer(
             heard(shard, &session, &notification);
             Reply::empty(202)
         }
-        Message::Response(response) => responded(shard, &session, &response).await,
+        Message::Response(response) => Box::pin(responded(shard, &session, &response)).await,
     }
 }
 
@@ -183,7 +183,7 @@ pub async fn listen(shard: &Arc<Shard>, serving: &Serving, principal: &Principal
         Ok(held) => held,
         Err(why) => return shard.refuse(why),
     };
-    if headers.contains_key(LAST_EVENT_HEADER) {
+    if headers.contains_key(&LAST_EVENT_HEADER) {
         return resume(shard, serving, session.key, headers, held).await;
     }
     let stream = shard.hub.hold(Kind::Session { session: session.key }, serving.limits.backlog, held);
@@ -202,7 +202,7 @@ async fn resume(shard: &Arc<Shard>, serving: &Serving, session: SessionKey, head
         shard.resumes.count(Resumed::Refused);
         Reply::error(400, None, &ErrorObject::new(jsonrpc::INVALID_REQUEST, message))
     };
-    let mut ids = headers.get_all(LAST_EVENT_HEADER).iter();
+    let mut ids = headers.get_all(&LAST_EVENT_HEADER).iter();
     let id = ids.next().filter(|_| ids.next().is_none()).and_then(|id| id.to_str().ok()).unwrap_or_default();
     let events = match shard.resumes.find(session, id) {
         Whereabouts::Forged => return refused("this Last-Event-ID was not given out to this session"),
@@ -333,8 +333,14 @@ async fn answer_request(
         deadline: Instant::now() + serving.limits.request_time,
     };
     let outcome = wire::run(shard, &call, Some(request.id)).await;
-    match outcome.and_then(|outcome| wire::result(outcome, Era::Legacy)) {
-        Ok(result) => Ok(Some(jsonrpc::success(request.id, &result))),
+    let body = outcome.and_then(|outcome| {
+        let mut body = jsonrpc::success_up_to_result(request.id, 128);
+        wire::result(outcome, Era::Legacy, &mut body)?;
+        body.push(b'}');
+        Ok(body)
+    });
+    match body {
+        Ok(body) => Ok(Some(body)),
         Err(Fault::Cancelled) => Ok(None),
         Err(Fault::OverCapacity(why)) => Err(shard.refuse(why)),
         Err(fault @ Fault::DuplicateId) => Err(Reply::error(400, Some(request.id), &wire::error(&fault, Era::Legacy))),
@@ -373,7 +379,7 @@ async fn responded(shard: &Shard, session: &Session, response: &Response<'_>) ->
 /// `initialize` begins a session and belongs to none. In one it comes too late; with the id of one that has ended it gets what
 /// every request with that id gets (`transports` §Session Management, 3 and 4).
 fn belongs_to_none(shard: &Shard, principal: &Principal, headers: &HeaderMap, id: &RawValue) -> Result<(), Reply> {
-    if !headers.contains_key(SESSION_HEADER) {
+    if !headers.contains_key(&SESSION_HEADER) {
         return Ok(());
     }
     open(shard, principal, headers, Some(id))?;
@@ -383,7 +389,7 @@ fn belongs_to_none(shard: &Shard, principal: &Principal, headers: &HeaderMap, id
 
 /// Opens the session a request names, when it also speaks one of its versions.
 fn session(shard: &Shard, principal: &Principal, headers: &HeaderMap, id: Option<&RawValue>) -> Result<Session, Reply> {
-    let mut versions = headers.get_all(VERSION_HEADER).iter();
+    let mut versions = headers.get_all(&VERSION_HEADER).iter();
     let is_legacy = |name: &HeaderValue| name.to_str().ok().and_then(Version::parse).is_some_and(|version| !version.is_modern());
     if versions.next().is_some_and(|version| !is_legacy(version) || versions.next().is_some()) {
         let spoken = Version::ALL.map(Version::name).join(", ");
@@ -396,7 +402,7 @@ fn session(shard: &Shard, principal: &Principal, headers: &HeaderMap, id: Option
 /// Opens a session. 400 without an id, 404 when it does not open: the client starts a new one.
 fn open(shard: &Shard, principal: &Principal, headers: &HeaderMap, id: Option<&RawValue>) -> Result<Session, Reply> {
     let refused = |status, message: String| Reply::error(status, id, &ErrorObject::new(jsonrpc::INVALID_REQUEST, message));
-    let mut tokens = headers.get_all(SESSION_HEADER).iter();
+    let mut tokens = headers.get_all(&SESSION_HEADER).iter();
     let token = tokens.next().filter(|token| !token.is_empty());
     let token = token.ok_or_else(|| refused(400, "Mcp-Session-Id is missing: initialize first".to_owned()))?;
     if tokens.next().is_some() {

@@ -15,7 +15,7 @@ use std::time::Duration;
 
 use bytes::Bytes;
 use futures::stream::BoxStream;
-use http::HeaderMap;
+use http::{HeaderMap, HeaderName};
 use serde_json::value::RawValue;
 
 use crate::jsonrpc::{self, ErrorObject, Params};
@@ -23,11 +23,15 @@ use crate::load::HeldStream;
 pub use crate::mcp::version::{Era, Version};
 
 /// `MCP-Protocol-Version`
-pub const VERSION_HEADER: &str = "mcp-protocol-version";
+pub static VERSION_HEADER: HeaderName = HeaderName::from_static("mcp-protocol-version");
 /// `Mcp-Session-Id`
-pub const SESSION_HEADER: &str = "mcp-session-id";
+pub static SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-session-id");
 /// `Last-Event-ID`
-pub const LAST_EVENT_HEADER: &str = "last-event-id";
+pub static LAST_EVENT_HEADER: HeaderName = HeaderName::from_static("last-event-id");
+
+/// The `Accept` of the specification, and what it takes.
+const USUAL: &[u8] = b"application/json, text/event-stream";
+const USUAL_MEDIA: [&str; 2] = ["application/json", "text/event-stream"];
 
 /// Modern metadata decides; without it `initialize` is legacy whatever the headers say; otherwise a version header that is
 /// not legacy is modern (and will miss its metadata); all else is legacy.
@@ -38,10 +42,10 @@ pub fn of(headers: &HeaderMap, method: Option<&str>, params: Option<&Params<'_>>
     if method == Some("initialize") {
         return Era::Legacy;
     }
-    match headers.get(VERSION_HEADER).map(|value| value.to_str().ok().and_then(Version::parse)) {
+    match headers.get(&VERSION_HEADER).map(|value| value.to_str().ok().and_then(Version::parse)) {
         Some(Some(version)) if !version.is_modern() => Era::Legacy,
         // A session goes with a legacy header only; an unknown version with a session is for the legacy adapter to refuse.
-        Some(None) if headers.contains_key(SESSION_HEADER) => Era::Legacy,
+        Some(None) if headers.contains_key(&SESSION_HEADER) => Era::Legacy,
         Some(_) => Era::Modern,
         None => Era::Legacy,
     }
@@ -50,11 +54,14 @@ pub fn of(headers: &HeaderMap, method: Option<&str>, params: Option<&Params<'_>>
 /// Whether `Accept` takes a media type: the range that names it most closely says so, and `q=0` says no. Without the header
 /// everything is taken (RFC 9110, 12.5.1).
 pub fn accepts(headers: &HeaderMap, media: &str) -> bool {
-    let family = media.split('/').next().unwrap_or_default();
     let mut ranges = headers.get_all(http::header::ACCEPT).iter().peekable();
-    if ranges.peek().is_none() {
-        return true;
+    match ranges.peek().map(|value| value.as_bytes()) {
+        None => return true,
+        // As all clients send it: the rest only says the same.
+        Some(USUAL) if USUAL_MEDIA.contains(&media) => return true,
+        Some(_) => {}
     }
+    let family = media.split('/').next().unwrap_or_default();
     let ranges = ranges.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
     let closest = ranges.filter_map(|range| {
         let mut parts = range.split(';').map(str::trim);

@@ -5,6 +5,7 @@ use std::sync::Arc;
 
 use http::{HeaderMap, HeaderName};
 use mcp_crds::catalog::CacheScope;
+use serde_json::value::RawValue;
 use serde_json::{Value, json};
 use tokio::time::Instant;
 
@@ -26,8 +27,8 @@ const META_VERSION: &str = "io.modelcontextprotocol/protocolVersion";
 const META_CAPABILITIES: &str = "io.modelcontextprotocol/clientCapabilities";
 const META_CLIENT: &str = "io.modelcontextprotocol/clientInfo";
 const META_LOG_LEVEL: &str = "io.modelcontextprotocol/logLevel";
-const METHOD_HEADER: &str = "mcp-method";
-const NAME_HEADER: &str = "mcp-name";
+static METHOD_HEADER: HeaderName = HeaderName::from_static("mcp-method");
+static NAME_HEADER: HeaderName = HeaderName::from_static("mcp-name");
 
 /// The headers and the body say different things, or a header is missing.
 pub const HEADER_MISMATCH: i32 = -32020;
@@ -123,16 +124,17 @@ async fn answer_request(
         Ok(Outcome::InputRequired(required)) => {
             let state = inputs.seal(&shard.sessions, &required.answers, epoch_seconds()).map_err(|fault| refusal(&fault))?;
             let result = json!({ "inputRequests": required.requests, "requestState": state });
-            let result = wire::encode(&result).map_err(|fault| refusal(&fault))?;
-            let result = of_type("input_required", &result, None, &serving.server_info);
-            Ok(Reply::json(200, jsonrpc::success(request.id, &result)))
+            let write = |out: &mut Vec<u8>| wire::encode_into(&result, out);
+            let body = success(request.id, "input_required", None, &serving.server_info, write);
+            Ok(Reply::json(200, body.map_err(|fault| refusal(&fault))?))
         }
         Ok(outcome) => {
             let cacheable = outcome.is_cacheable();
             let kind = if matches!(outcome, Outcome::TaskCreated(_)) { "task" } else { "complete" };
-            let result = wire::result(outcome, Era::Modern).map_err(|fault| refusal(&fault))?;
-            let result = of_type(kind, &result, cacheable.then(|| caching(shard, serving, params)), &serving.server_info);
-            Ok(Reply::json(200, jsonrpc::success(request.id, &result)))
+            let caching = cacheable.then(|| caching(shard, serving, params));
+            let write = |out: &mut Vec<u8>| wire::result(outcome, Era::Modern, out);
+            let body = success(request.id, kind, caching, &serving.server_info, write);
+            Ok(Reply::json(200, body.map_err(|fault| refusal(&fault))?))
         }
         Err(Fault::OverCapacity(why)) => Ok(shard.refuse(why)),
         Err(fault) => Err(refusal(&fault)),
@@ -170,7 +172,7 @@ fn metadata(headers: &HeaderMap, params: &Params<'_>) -> Result<(Version, Client
     if params.meta(META_LOG_LEVEL).is_some() && log_level(params).is_none() {
         return Err(malformed(META_LOG_LEVEL));
     }
-    let sent = single(headers, &HeaderName::from_static(VERSION_HEADER)).map_err(mismatch)?;
+    let sent = single(headers, &VERSION_HEADER).map_err(mismatch)?;
     let version = Version::parse(&name).filter(|version| version.is_modern());
     if let Some(sent) = &sent
         && *sent != name
@@ -197,13 +199,13 @@ fn log_level(params: &Params<'_>) -> Option<LoggingLevel> {
 
 /// The other headers mirror the body (§Server Validation).
 fn matches_headers(headers: &HeaderMap, serving: &Serving, request: &Request<'_>) -> Result<(), Refusal> {
-    let same = |name: &str, header: &'static str, body: &str| {
-        let sent = single(headers, &HeaderName::from_static(header)).map_err(mismatch)?.ok_or_else(|| missing(name))?;
+    let same = |name: &str, header: &HeaderName, body: &str| {
+        let sent = single(headers, header).map_err(mismatch)?.ok_or_else(|| missing(name))?;
         // Only names may be encoded; a method never needs to be.
-        let sent = if header == NAME_HEADER { decode(sent).map_err(mismatch)? } else { sent };
+        let sent = if *header == NAME_HEADER { decode(sent).map_err(mismatch)? } else { sent };
         if sent == body { Ok(()) } else { Err(differs(name, &sent, body)) }
     };
-    same("Mcp-Method", METHOD_HEADER, &request.method)?;
+    same("Mcp-Method", &METHOD_HEADER, &request.method)?;
     let named = match &*request.method {
         "tools/call" | "prompts/get" => request.params.text("name"),
         "resources/read" => request.params.text("uri"),
@@ -212,10 +214,10 @@ fn matches_headers(headers: &HeaderMap, serving: &Serving, request: &Request<'_>
     };
     let Ok(named) = named else {
         // Without the member the request is malformed, which the handler says; but a header must mirror something.
-        let there = headers.contains_key(NAME_HEADER);
+        let there = headers.contains_key(&NAME_HEADER);
         return if there { Err(mismatch("Header mismatch: Mcp-Name is there, its member is not".to_owned())) } else { Ok(()) };
     };
-    same("Mcp-Name", NAME_HEADER, &named)?;
+    same("Mcp-Name", &NAME_HEADER, &named)?;
     if request.method == "tools/call" && serving.mirrored.any(&named) {
         let arguments = request.params.parsed::<Value>("arguments").ok().flatten().unwrap_or_default();
         serving.mirrored.check(&named, &arguments, headers).map_err(mismatch)?;
@@ -245,26 +247,41 @@ fn caching(shard: &Shard, serving: &Serving, params: &Params<'_>) -> Caching {
     Caching { ttl_ms, scope: if shard.authenticator.tells_apart() { CacheScope::Private } else { said } }
 }
 
-/// Adds what every result of this version carries to an encoded object.
-fn of_type(kind: &str, object: &[u8], caching: Option<Caching>, server_info: &str) -> Vec<u8> {
-    let caching = caching.map_or_else(String::new, |Caching { ttl_ms, scope }| {
+/// The response with a result, in one buffer: what every result of this version carries, then the members of the object that
+/// `write` adds.
+///
+/// # Errors
+/// When it cannot be written.
+fn success(
+    id: &RawValue,
+    kind: &str,
+    caching: Option<Caching>,
+    server_info: &str,
+    write: impl FnOnce(&mut Vec<u8>) -> Result<(), Fault>,
+) -> Result<Vec<u8>, Fault> {
+    let mut body = jsonrpc::success_up_to_result(id, 256 + server_info.len());
+    body.extend_from_slice(b"{\"resultType\":\"");
+    body.extend_from_slice(kind.as_bytes());
+    body.push(b'"');
+    if let Some(Caching { ttl_ms, scope }) = caching {
         let scope = match scope {
             CacheScope::Private => "private",
             CacheScope::Public => "public",
         };
-        format!(",\"ttlMs\":{ttl_ms},\"cacheScope\":\"{scope}\"")
-    });
-    let mut result = Vec::with_capacity(object.len() + caching.len() + server_info.len() + 80);
-    result.extend_from_slice(b"{\"resultType\":\"");
-    result.extend_from_slice(kind.as_bytes());
-    result.push(b'"');
-    result.extend_from_slice(caching.as_bytes());
-    result.extend_from_slice(b",\"_meta\":{\"io.modelcontextprotocol/serverInfo\":");
-    result.extend_from_slice(server_info.as_bytes());
-    result.push(b'}');
-    if object.len() > 2 {
-        result.push(b',');
+        body.extend_from_slice(format!(",\"ttlMs\":{ttl_ms},\"cacheScope\":\"{scope}\"").as_bytes());
     }
-    result.extend_from_slice(object.get(1..).unwrap_or(b"}"));
-    result
+    body.extend_from_slice(b",\"_meta\":{\"io.modelcontextprotocol/serverInfo\":");
+    body.extend_from_slice(server_info.as_bytes());
+    body.push(b'}');
+    let object = body.len();
+    write(&mut body)?;
+    // The brace that opens the object becomes the comma before its members, where it has any.
+    if body.len() > object + 2 {
+        body[object] = b',';
+    } else {
+        body.truncate(object);
+        body.push(b'}');
+    }
+    body.push(b'}');
+    Ok(body)
 }

@@ -31,23 +31,24 @@ pub(super) async fn run<'a>(shard: &Shard, call: &Call<'a>, id: Option<&RawValue
     let outcome = match call.caller.session.zip(id) {
         Some((session, id)) if shard.calls.is_running(session, id) => Err(Fault::DuplicateId),
         named => {
-            let mut running = pin!(timeout_at(call.deadline, dispatch(call)));
-            let ended = match poll_fn(|cx| Poll::Ready(running.as_mut().poll(cx))).await {
-                Poll::Ready(ended) => Ok(ended),
-                Poll::Pending => match named.map(|(session, id)| shard.calls.register(session, id)) {
-                    None => Ok(running.await),
-                    Some(Ok(mut registered)) => tokio::select! {
-                        biased;
-                        () = registered.cancelled() => Err(Fault::Cancelled),
-                        ended = running => Ok(ended),
-                    },
-                    Some(Err(DuplicateId)) => Err(Fault::DuplicateId),
-                },
-            };
-            ended.and_then(|ended| match ended {
-                Ok(outcome) => outcome,
-                Err(_) => Err(Fault::TimedOut(u64::try_from(call.serving.limits.request_time.as_millis()).unwrap_or(u64::MAX))),
-            })
+            let mut running = pin!(dispatch(call));
+            match poll_fn(|cx| Poll::Ready(running.as_mut().poll(cx))).await {
+                Poll::Ready(outcome) => outcome,
+                Poll::Pending => {
+                    let running = timeout_at(call.deadline, running);
+                    let ended = match named.map(|(session, id)| shard.calls.register(session, id)) {
+                        None => Ok(running.await),
+                        Some(Ok(mut registered)) => tokio::select! {
+                            biased;
+                            () = registered.cancelled() => Err(Fault::Cancelled),
+                            ended = running => Ok(ended),
+                        },
+                        Some(Err(DuplicateId)) => Err(Fault::DuplicateId),
+                    };
+                    let millis = || u64::try_from(call.serving.limits.request_time.as_millis()).unwrap_or(u64::MAX);
+                    ended.and_then(|ended| ended.unwrap_or_else(|_| Err(Fault::TimedOut(millis()))))
+                }
+            }
         }
     };
     match &outcome {
@@ -58,42 +59,55 @@ pub(super) async fn run<'a>(shard: &Shard, call: &Call<'a>, id: Option<&RawValue
     outcome
 }
 
-/// An outcome as the members of a JSON object, encoded, for an era. A stream has none.
+/// Adds an outcome as a JSON object, for an era. A stream has no members.
 ///
 /// # Errors
 /// When a result cannot be encoded.
-pub(super) fn result(outcome: Outcome<'_>, era: Era) -> Result<Vec<u8>, Fault> {
+pub(super) fn result(outcome: Outcome<'_>, era: Era, object: &mut Vec<u8>) -> Result<(), Fault> {
     match outcome {
-        Outcome::Done | Outcome::Listen(_) => Ok(b"{}".to_vec()),
-        Outcome::Discover(result) => encode(&result),
+        Outcome::Done | Outcome::Listen(_) => {
+            object.extend_from_slice(b"{}");
+            Ok(())
+        }
+        Outcome::Discover(result) => encode_into(&result, object),
         Outcome::Page { list, items, next_cursor } => {
-            let mut object = Vec::with_capacity(items.get().len() + 64);
+            object.reserve(items.get().len() + 64);
             object.extend_from_slice(b"{\"");
             object.extend_from_slice(list.as_bytes());
             object.extend_from_slice(b"\":");
             object.extend_from_slice(items.get().as_bytes());
             if let Some(cursor) = next_cursor {
                 object.extend_from_slice(b",\"nextCursor\":");
-                object.extend_from_slice(&encode(&cursor)?);
+                encode_into(&cursor, object)?;
             }
             object.push(b'}');
-            Ok(object)
+            Ok(())
         }
         Outcome::Tool(result) => match era {
-            Era::Modern => encode(&result),
-            Era::Legacy => encode(&result.into_legacy()),
+            Era::Modern => encode_into(&result, object),
+            Era::Legacy => encode_into(&result.into_legacy(), object),
         },
-        Outcome::TaskCreated(task) | Outcome::Task(task) => encode(&task),
-        Outcome::Resource(result) => encode(&result),
-        Outcome::Prompt(result) => encode(&result),
-        Outcome::Completion(result) => encode(&result),
+        Outcome::TaskCreated(task) | Outcome::Task(task) => encode_into(&task, object),
+        Outcome::Resource(result) => encode_into(&result, object),
+        Outcome::Prompt(result) => encode_into(&result, object),
+        Outcome::Completion(result) => encode_into(&result, object),
         // The modern adapter seals the state first; no legacy request ends like this.
         Outcome::InputRequired(_) => Err(Fault::Failed("the client cannot be asked here".to_owned())),
     }
 }
 
 pub(super) fn encode(value: &impl Serialize) -> Result<Vec<u8>, Fault> {
-    serde_json::to_vec(value).map_err(|error| Fault::Failed(format!("the result cannot be encoded: {error}")))
+    let mut bytes = Vec::new();
+    encode_into(value, &mut bytes)?;
+    Ok(bytes)
+}
+
+/// Adds a value as JSON.
+///
+/// # Errors
+/// When it cannot be encoded.
+pub(super) fn encode_into(value: &impl Serialize, bytes: &mut Vec<u8>) -> Result<(), Fault> {
+    serde_json::to_writer(bytes, value).map_err(|error| Fault::Failed(format!("the result cannot be encoded: {error}")))
 }
 
 /// A fault as JSON-RPC tells it in an era. What is over capacity never comes here: it is an answer of HTTP.

@@ -155,12 +155,14 @@ impl Outbox {
         Ok(())
     }
 
-    /// The reader is gone for good: nothing is kept from now on.
-    pub fn close(&self) {
+    /// The reader is gone for good: nothing is kept from now on. What was never sent, and whether the request goes on without
+    /// its client.
+    pub fn close(&self) -> (u64, bool) {
         let mut state = self.state();
         state.open = false;
         state.events = VecDeque::new();
         state.wake();
+        (state.dropped, state.outlives)
     }
 
     /// The request goes on when its client goes away (2025-11-25 `basic/transports` §Sending Messages, 6).

@@ -17,6 +17,7 @@ use crate::era::Payload;
 use crate::hub;
 use crate::limits::{DISCARD_TIME, DISCARDED_BYTES, Limits};
 use crate::load::{BodyBytes, InFlight, Load};
+use crate::patience::within_turns;
 use crate::sse;
 
 /// What is reserved at a time for a body that does not say its length.
@@ -59,7 +60,8 @@ where
     if !reserved.grow(declared.unwrap_or(0), limits.body_budget) {
         return Err(Unread::OverBudget);
     }
-    timeout(limits.read_time, collect(body, declared, limits, reserved)).await.unwrap_or(Err(Unread::TooSlow))
+    // The first bytes of most bodies came with the head: hyper hands them on in its next turn.
+    within_turns(limits.read_time, collect(body, declared, limits, reserved)).await.unwrap_or(Err(Unread::TooSlow))
 }
 
 /// What became of the body of a request that is refused.
@@ -98,7 +100,7 @@ where
         }
     };
     // Too slow: it is told now.
-    timeout(DISCARD_TIME, read).await.unwrap_or(Rest::Left)
+    Box::pin(timeout(DISCARD_TIME, read)).await.unwrap_or(Rest::Left)
 }
 
 async fn collect<B>(mut body: B, declared: Option<u64>, limits: &Limits, mut reserved: BodyBytes) -> Result<Received, Unread>

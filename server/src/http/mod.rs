@@ -16,7 +16,6 @@ use bytes::Bytes;
 use http::header::{self, HeaderMap, HeaderName, HeaderValue};
 use http::{Method, Request, Response, StatusCode, Version as HttpVersion};
 use http_body::Body;
-use tokio::time::timeout;
 
 use body::Rest;
 pub use body::{Received, ReplyBody, Unread};
@@ -30,6 +29,7 @@ use crate::exchange::Outbox;
 use crate::fault::Refused;
 use crate::jsonrpc::{self, ErrorObject, Message};
 use crate::load::InFlight;
+use crate::patience::within;
 use crate::rate::{self, Payer};
 use crate::serving::Serving;
 use crate::shard::Shard;
@@ -37,6 +37,8 @@ use crate::shard::Shard;
 /// A call that takes longer is answered as an event stream, so that proxies on the way see bytes; most take no time and
 /// are one JSON write.
 const HEAD_DELAY: Duration = Duration::from_secs(5);
+/// What requests and most answers are.
+static JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// The one endpoint.
 pub const ENDPOINT: &str = "/mcp";
 
@@ -64,11 +66,11 @@ where
         (None, Some(serving)) => match check(&shard, &serving, &parts) {
             Ok(Checked::Post(principal)) => post(&shard, &connection, serving, principal, parts.headers, body).await,
             Ok(Checked::Delete(principal)) => {
-                let reply = era::legacy::end(&shard, &principal, &parts.headers).await;
+                let reply = Box::pin(era::legacy::end(&shard, &principal, &parts.headers)).await;
                 Answer::without(reply, &parts.headers, body).await
             }
             Ok(Checked::Get(principal)) => {
-                let reply = era::legacy::listen(&shard, &serving, &principal, &parts.headers).await;
+                let reply = Box::pin(era::legacy::listen(&shard, &serving, &principal, &parts.headers)).await;
                 Answer::without(reply, &parts.headers, body).await
             }
             Ok(Checked::Other(reply)) | Err(reply) => Answer::without(reply, &parts.headers, body).await,
@@ -184,7 +186,7 @@ where
         let reply = running.reply().await;
         return running.counted(reply);
     }
-    match timeout(HEAD_DELAY, running.head()).await {
+    match within(HEAD_DELAY, running.head()).await {
         Ok(Some(reply)) => running.counted(reply),
         Ok(None) | Err(_) => running.streamed(),
     }
@@ -249,7 +251,7 @@ async fn reply(
             if let Err(reply) = shard.admit_requests_of(&principal, &serving, count, None) {
                 return reply;
             }
-            era::legacy::batch(&shard, &serving, principal, &headers, &messages, &outbox).await
+            Box::pin(era::legacy::batch(&shard, &serving, principal, &headers, &messages, &outbox)).await
         }
         Ok(jsonrpc::Body::One(message)) => {
             let era = match &message {
@@ -315,7 +317,7 @@ fn is_preflight(headers: &HeaderMap) -> bool {
 }
 
 fn is_modern(headers: &HeaderMap) -> bool {
-    let version = headers.get(VERSION_HEADER).and_then(|value| value.to_str().ok()).and_then(era::Version::parse);
+    let version = headers.get(&VERSION_HEADER).and_then(|value| value.to_str().ok()).and_then(era::Version::parse);
     version.is_some_and(era::Version::is_modern)
 }
 
@@ -331,7 +333,7 @@ fn allow(request: &http::request::Parts) -> HeaderValue {
 fn is_json(headers: &HeaderMap) -> bool {
     let mut values = headers.get_all(header::CONTENT_TYPE).iter();
     let media = values.next().filter(|_| values.next().is_none()).and_then(|value| value.to_str().ok()).unwrap_or_default();
-    media.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
+    media == "application/json" || media.split(';').next().unwrap_or_default().trim().eq_ignore_ascii_case("application/json")
 }
 
 fn invalid(status: u16, message: &'static str) -> Reply {
@@ -353,7 +355,6 @@ fn response(
     allowed_origin: Option<HeaderValue>,
     busy: Busy,
 ) -> Response<ReplyBody> {
-    const JSON: HeaderValue = HeaderValue::from_static("application/json");
     let mut headers = HeaderMap::new();
     // The head, at least.
     busy.says();
@@ -372,7 +373,7 @@ fn response(
             ReplyBody::full(Bytes::new(), in_flight, busy)
         }
         Payload::Json(json) => {
-            headers.insert(header::CONTENT_TYPE, JSON);
+            headers.insert(header::CONTENT_TYPE, JSON.clone());
             ReplyBody::full(json, in_flight, busy)
         }
         Payload::Stream(stream) => {
@@ -387,7 +388,7 @@ fn response(
         }
     };
     if let Some(session) = reply.session.and_then(|session| HeaderValue::try_from(session).ok()) {
-        headers.insert(HeaderName::from_static(SESSION_HEADER), session);
+        headers.insert(SESSION_HEADER.clone(), session);
     }
     if let Some(delay) = reply.retry_after_ms {
         headers.insert(header::RETRY_AFTER, HeaderValue::from(delay.div_ceil(1000)));

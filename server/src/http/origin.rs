@@ -1,6 +1,6 @@
 //! Who may call from where: the defence against DNS rebinding (2026-07-28 `basic/transports/streamable-http` §Security).
 
-use std::net::IpAddr;
+use std::net::{IpAddr, Ipv4Addr};
 
 use http::uri::Authority;
 
@@ -8,10 +8,20 @@ use crate::serving::Transport;
 
 /// Whether a request for this host may be answered: `localhost`, an IP literal, or a name that was allowed.
 pub(super) fn host_is_allowed(transport: &Transport, host: &str) -> bool {
+    if is_plainly_allowed(transport, host) {
+        return true;
+    }
     let Ok(authority) = host.parse::<Authority>() else { return false };
     let name = authority.host().to_ascii_lowercase();
     let name = name.strip_suffix('.').unwrap_or(&name);
     is_local(name) || is_address(name) || transport.hosts.iter().any(|allowed| allowed == name)
+}
+
+/// The usual forms of that, a name or an IPv4 address and perhaps a port, without a parser of URIs.
+fn is_plainly_allowed(transport: &Transport, host: &str) -> bool {
+    let (name, port) = host.split_once(':').unwrap_or((host, "0"));
+    let is_port = (1..=5).contains(&port.len()) && port.bytes().all(|byte| byte.is_ascii_digit());
+    is_port && (transport.hosts.iter().any(|allowed| allowed == name) || name == "localhost" || name.parse::<Ipv4Addr>().is_ok())
 }
 
 /// Whether a page of this origin may call.

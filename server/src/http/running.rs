@@ -153,9 +153,11 @@ impl Drop for Running {
         if self.handed_over {
             return;
         }
-        self.outbox.close();
-        self.shard.load.unsaid(self.outbox.dropped());
-        let Some(reply) = self.reply.take().filter(|_| self.outbox.outlives_client()) else { return };
+        let (unsaid, outlives_client) = self.outbox.close();
+        if unsaid > 0 {
+            self.shard.load.unsaid(unsaid);
+        }
+        let Some(reply) = self.reply.take().filter(|_| outlives_client) else { return };
         let in_flight = self.in_flight.take();
         if let (Some(counted), Ok(runtime)) = (self.shard.load.orphan(MAX_ORPHANS), Handle::try_current()) {
             // It ends by itself: every request has a deadline.
