@@ -86,11 +86,12 @@ async fn run(options: &Options, site: &Site) -> Outcome {
         () = told_to_stop() => Err(mcp_tests::Failure::new("told to stop")),
     };
     story.stop().await;
+    // What was measured before it failed is worth reading, too; and before it is cleared away, which takes minutes.
+    let failure = told.as_ref().err().map(ToString::to_string);
+    let written = write(options, &story, failure.as_deref());
     say("removing everything");
     let cleared = site.clear().await.doing("removing what the run made");
-    // What was measured before it failed is worth reading, too.
-    let failure = told.as_ref().err().map(ToString::to_string);
-    write(options, &story, failure.as_deref())?;
+    written?;
     told.and(cleared)
 }
 

@@ -172,7 +172,6 @@ impl<'a> Story<'a> {
     /// Creates all McpClusters, and waits until their shards are Ready.
     async fn create(&mut self) -> Outcome {
         say(&format!("{} McpClusters, {} pods", self.plan.len(), self.options.pods_at_rest()));
-        self.set_load(1);
         let begun = Timestamp::now();
         let mut by_namespace: BTreeMap<String, Vec<_>> = BTreeMap::new();
         for planned in &self.plan {
@@ -183,6 +182,7 @@ impl<'a> Story<'a> {
             self.site.create::<McpCluster>(&Api::namespaced(self.site.client.clone(), &namespace), clusters).await?;
         }
         let ready = self.until_ready(self.options.pods_at_rest()).await?;
+        self.set_load(1);
         let created = self.requests.created(begun);
         self.figures.add("created from nothing: all pods POSTed", "s", since(begun, created.last().copied()), None);
         self.figures.add("created from nothing: all pods Ready", "s", since(begun, Some(ready)), None);
