@@ -11,7 +11,7 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures::channel::oneshot;
 use futures::{StreamExt as _, TryStreamExt as _};
-use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Container, ContainerStatus, Pod, PodSpec, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
 use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
@@ -28,6 +28,9 @@ use tokio::task::JoinSet;
 use super::{Shelf, fields};
 use crate::error::Error;
 use crate::names;
+
+/// Objects of a page of a list.
+const PAGE: u32 = 100;
 
 /// A reason to look at a cluster, or at several.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -194,9 +197,14 @@ where
     }
 }
 
+/// In short pages: a page is in memory as a whole, with all that is not kept of it.
+fn all_of_them() -> watcher::Config {
+    watcher::Config::default().page_size(PAGE)
+}
+
 /// Only what we made.
 fn ours() -> watcher::Config {
-    watcher::Config::default().labels(&format!("{}={},{}", names::LABEL_MANAGED_BY, names::MANAGED_BY, names::LABEL_CLUSTER))
+    all_of_them().labels(&format!("{}={},{}", names::LABEL_MANAGED_BY, names::MANAGED_BY, names::LABEL_CLUSTER))
 }
 
 /// Follows a watch for as long as the process lives; a failed one is begun again with a back-off.
@@ -255,7 +263,8 @@ async fn watch_clusters(
 ) -> Error {
     let mut known: HashMap<String, (u64, String, String)> = HashMap::new();
     let mut listing: Option<Vec<String>> = None;
-    follow(api, watcher::Config::default(), stores.asked_again(), "the watch of McpClusters", |event| {
+    follow(api, all_of_them(), stores.asked_again(), "the watch of McpClusters", |event| {
+        let event = event.modify(|cluster| cluster.metadata.managed_fields = None);
         writer.apply_watcher_event(&event);
         match event {
             Event::Init => listing = Some(vec![]),
@@ -316,7 +325,7 @@ where
 
 /// All ConfigMaps by their metadata: ours are kept, and any other may be one that a catalog refers to.
 async fn watch_config_maps(api: Api<PartialObjectMeta<ConfigMap>>, stores: Arc<Stores>, wakes: UnboundedSender<Wake>) -> Error {
-    follow(api, watcher::Config::default(), stores.asked_again(), "the watch of ConfigMaps", |event| {
+    follow(api, all_of_them(), stores.asked_again(), "the watch of ConfigMaps", |event| {
         let mut theirs = None;
         let event = match event {
             Event::Apply(object) | Event::InitApply(object) | Event::Delete(object) if !is_ours(&object.metadata) => {
@@ -386,17 +395,62 @@ fn prune<K: Resource>(object: &mut K) {
     fields::keep_ours(object.meta_mut());
 }
 
+/// Of a pod only what [`crate::stages::ObservedShard`] is read from: there are thousands of them.
 fn prune_pod(pod: &mut Pod) {
     pod.metadata.managed_fields = None;
-    if let Some(spec) = &mut pod.spec {
-        spec.volumes = None;
-        spec.init_containers = None;
-        spec.tolerations = None;
-        spec.topology_spread_constraints = None;
-        spec.affinity = None;
-        for container in &mut spec.containers {
-            container.env = None;
-            container.volume_mounts = None;
-        }
+    if let Some(spec) = pod.spec.take() {
+        let server = spec.containers.into_iter().find(|container| container.name == names::CONTAINER);
+        let server = server.map(|server| Container { name: server.name, resources: server.resources, ..Container::default() });
+        pod.spec = Some(PodSpec { node_name: spec.node_name, containers: server.into_iter().collect(), ..PodSpec::default() });
+    }
+    if let Some(status) = &mut pod.status {
+        status.init_container_statuses = None;
+        status.ephemeral_container_statuses = None;
+        status.host_ips = None;
+        status.pod_ips = None;
+        status.container_statuses = status.container_statuses.take().map(|all| {
+            let server = all.into_iter().find(|container| container.name == names::CONTAINER);
+            server.map(|server| ContainerStatus { resources: None, volume_mounts: None, ..server }).into_iter().collect()
+        });
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use serde_json::json;
+
+    use super::*;
+    use crate::stages::ObservedShard;
+
+    #[test]
+    fn what_is_kept_of_a_pod_says_all_that_a_shard_is_read_from() {
+        let condition = |kind: &str, status: &str| json!({"type": kind, "status": status, "lastTransitionTime": "2026-11-23T10:00:00Z", "reason": "R", "message": "M"});
+        let container = |name: &str| {
+            json!({"name": name, "image": "i", "imageID": "d", "ready": true, "restartCount": 2, "resources": {"limits": {"memory": "1Gi"}},
+                "state": {"running": {"startedAt": "2026-11-23T10:00:00Z"}},
+                "lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137, "finishedAt": "2026-11-23T09:59:00Z"}}})
+        };
+        let spec = |name: &str| json!({"name": name, "env": [{"name": "A", "value": "b"}], "resources": {"limits": {"memory": "512Mi"}}});
+        let full: Pod = serde_json::from_value(json!({
+            "metadata": {
+                "name": "tools-3", "namespace": "agents", "uid": "u", "creationTimestamp": "2026-11-23T09:00:00Z",
+                "labels": {names::LABEL_STATE: names::STATE_DRAINING, names::LABEL_PLACED: names::PLACED},
+                "annotations": {names::ANNOTATION_TEMPLATE_HASH: "h", names::ANNOTATION_BORN_DRAIN: "5m", "linkerd.io/proxy-version": "2"},
+                "managedFields": [{"manager": "m", "operation": "Update"}],
+            },
+            "spec": {"nodeName": "node-1", "containers": [spec("proxy"), spec(names::CONTAINER)], "initContainers": [spec("first")]},
+            "status": {
+                "phase": "Running", "reason": "R", "message": "M", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}],
+                "conditions": [condition("Ready", "False"), condition("DisruptionTarget", "True"), condition("PodScheduled", "False")],
+                "containerStatuses": [container("proxy"), container(names::CONTAINER)], "initContainerStatuses": [container("first")],
+            },
+        }))
+        .unwrap();
+        let mut kept = full.clone();
+        prune_pod(&mut kept);
+        let read = |pod: &Pod| ObservedShard::from_pod("tools", pod).unwrap();
+        assert_eq!(read(&kept), read(&full));
+        assert_eq!(read(&kept).memory_limit.map(|bytes| bytes.0), Some(512 << 20));
+        assert!(serde_json::to_vec(&kept).unwrap().len() * 5 < serde_json::to_vec(&full).unwrap().len() * 4);
     }
 }
