@@ -31,6 +31,7 @@ const BUDGET_LEAST: usize = 2;
 pub struct Flips(Vec<Timestamp>);
 
 /// A shard that could be placed.
+#[expect(clippy::struct_excessive_bools, reason = "each says another thing, and any of them may hold with any other")]
 struct Candidate<'a> {
     shard: &'a ObservedShard,
     placed: bool,

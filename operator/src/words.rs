@@ -50,6 +50,9 @@ pub fn percent(part: u64, whole: u64) -> u64 {
     if whole == 0 {
         return 0;
     }
+    if let (Some(part), Some(twice)) = (part.checked_mul(200).and_then(|part| part.checked_add(whole)), whole.checked_mul(2)) {
+        return part / twice;
+    }
     let (part, whole) = (u128::from(part), u128::from(whole));
     u64::try_from((part * 200 + whole) / (whole * 2)).unwrap_or(u64::MAX)
 }

@@ -50,7 +50,7 @@ pub fn explain(cluster: (&str, &str), observed: (&str, &str)) -> Result<String, 
         problems
     })?;
     let policy = Policy::of(&cluster.spec);
-    let (decision, history) = scale::decide(&policy, &observed, &history, now);
+    let (decision, history) = scale::decide(&policy, &observed, history, now);
     let next = next(&policy, &observed, &decision, history, now);
     Ok(words::explanation(&observed, &decision, next.as_ref()))
 }
@@ -75,7 +75,7 @@ fn next(
                 received.report.seq += 1;
             }
         }
-        let (decision, after) = scale::decide(policy, &observed, &history, time);
+        let (decision, after) = scale::decide(policy, &observed, history, time);
         history = after;
         if differs(first, &decision) {
             return Some((elapsed(now, time), decision));

@@ -178,7 +178,7 @@ impl Context {
         observed.template_hash.clone_from(&rendered.hash);
         let (known, flips) = self.remember(cluster, |memory| (memory.history.clone(), memory.flips.clone()));
         let history = known.unwrap_or_else(|| History::restore(cluster.status.as_ref(), now));
-        let (decision, history) = scale::decide(&Policy::of(&cluster.spec), &observed, &history, now);
+        let (decision, history) = scale::decide(&Policy::of(&cluster.spec), &observed, history, now);
         let plan = rollout::plan(&observed, &decision, now);
         let (placement, flips) = placement::place(&observed, &decision, &plan, &flips, now);
         Judged { observed, rendered, decision, history, plan, placement, flips, now }

@@ -140,7 +140,7 @@ impl World {
         self.now += SignedDuration::from_secs(STEP);
         self.live();
         let (decision, history) =
-            scale::decide(&Policy::of(&self.observed.cluster.spec), &self.observed, &self.history, self.now);
+            scale::decide(&Policy::of(&self.observed.cluster.spec), &self.observed, std::mem::take(&mut self.history), self.now);
         self.history = history;
         let plan = rollout::plan(&self.observed, &decision, self.now);
         self.check(&plan, decision.desired)?;

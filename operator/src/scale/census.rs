@@ -9,6 +9,7 @@ use super::history::History;
 use super::policy::Policy;
 use super::shed::FRUITLESS_STEPS;
 use crate::stages::{Census, DrainReason, Observed, ObservedShard, ShardState, elapsed};
+use crate::words::percent;
 
 /// Memory that stays this long without load is leaked, and the shard is poisoned.
 const POISONED_AFTER: std::time::Duration = std::time::Duration::from_mins(10);
@@ -22,12 +23,18 @@ const MOST_BYTES: u64 = 1 << 50;
 /// One pod in the sums.
 #[derive(Clone, Copy, Debug)]
 pub(super) struct Member<'a> {
+    /// Its place among all, and in the history's `seen`.
+    pub(super) at: usize,
     pub(super) shard: &'a ObservedShard,
     pub(super) state: ShardState,
     /// The last report, if it makes sense.
     pub(super) report: Option<&'a LoadReport>,
     /// Load in the last report that made sense.
     pub(super) load: u64,
+    /// The memory limit it says it runs under, or the one its pod was made with.
+    pub(super) limit: Option<u64>,
+    /// Its working set in percent of that.
+    pub(super) heat: Option<u64>,
     pub(super) waiting: u64,
     pub(super) role: Role,
     pub(super) health: Health,
@@ -58,7 +65,7 @@ pub(super) enum Health {
     Poisoned,
 }
 
-/// All pods, by index.
+/// All pods, by index and uid.
 #[derive(Clone, Debug)]
 pub(super) struct Members<'a> {
     pub(super) all: Vec<Member<'a>>,
@@ -70,12 +77,19 @@ pub(super) fn is_plausible(report: &LoadReport) -> bool {
         && [report.working_set_bytes, report.base_bytes, report.limit_bytes].into_iter().all(|bytes| bytes <= MOST_BYTES)
 }
 
+impl Member<'_> {
+    /// Whether it reports and is not poisoned.
+    pub(super) fn is_fresh(&self) -> bool {
+        self.state == ShardState::Fresh && self.health != Health::Poisoned
+    }
+}
+
 impl<'a> Members<'a> {
     /// Takes the census, and lets the history learn from it. `current` is the size that counts as reached: what active
     /// shards there are beyond it during a rollout is surge.
     pub(super) fn take(observed: &'a Observed, policy: &Policy, history: &mut History, now: Timestamp) -> Self {
         let mut shards: Vec<_> = observed.shards.iter().collect();
-        shards.sort_by_key(|shard| shard.index);
+        shards.sort_by(|a, b| (a.index, &a.uid).cmp(&(b.index, &b.uid)));
         let with_state: Vec<_> = shards
             .into_iter()
             .map(|shard| {
@@ -89,10 +103,16 @@ impl<'a> Members<'a> {
         history.learn(with_state.iter().copied(), now);
         let all = with_state
             .into_iter()
-            .map(|(shard, state, report)| {
-                let seen = history.seen.get(&shard.uid).cloned().unwrap_or_default();
+            .zip(&history.seen)
+            .enumerate()
+            .map(|(at, ((shard, state, report), seen))| {
+                let reported = report.map(|report| report.limit_bytes).filter(|limit| *limit > 0);
+                let limit = reported.or(shard.memory_limit.map(|limit| limit.0)).filter(|limit| *limit > 0);
                 let suspect_for = seen.idle_hot_since.map(|since| elapsed(since, now));
                 Member {
+                    at,
+                    limit,
+                    heat: limit.zip(report).map(|(limit, report)| percent(report.working_set_bytes, limit)),
                     shard,
                     state,
                     report,
@@ -127,13 +147,12 @@ impl<'a> Members<'a> {
             m.state == ShardState::Draining && m.shard.draining.is_some_and(|d| d.reason == Some(DrainReason::Recycle))
         };
         let free = most.saturating_sub(self.all.iter().filter(is_recycling).count());
-        let seen = |member: &Member<'_>| history.seen.get(&member.shard.uid);
         let mut candidates: Vec<_> = self
             .all
             .iter_mut()
             .filter(|m| m.state == ShardState::Fresh)
             .filter_map(|m| {
-                let seen = seen(m)?;
+                let seen = history.seen.get(m.at)?;
                 let is_poisoned = m.health == Health::Poisoned;
                 let goes = is_poisoned || seen.retiring.is_some() || seen.leaks || seen.fruitless >= FRUITLESS_STEPS;
                 let first = (seen.retiring.is_none(), seen.retiring, !is_poisoned, seen.idle_hot_since, m.shard.index);
@@ -143,7 +162,7 @@ impl<'a> Members<'a> {
         candidates.sort_by_key(|(first, _)| *first);
         for (_, member) in candidates.into_iter().take(free) {
             member.role = Role::Recycled;
-            if let Some(seen) = history.seen.get_mut(&member.shard.uid) {
+            if let Some(seen) = history.seen.get_mut(member.at) {
                 seen.retiring = seen.retiring.or(Some(now));
             }
         }
@@ -186,7 +205,7 @@ impl<'a> Members<'a> {
 
     /// Shards that report and are not poisoned.
     pub(super) fn fresh(&self) -> impl Iterator<Item = &Member<'a>> {
-        self.all.iter().filter(|m| m.state == ShardState::Fresh && m.health != Health::Poisoned)
+        self.all.iter().filter(|m| m.is_fresh())
     }
 
     /// Shards in a state.
@@ -210,7 +229,6 @@ impl<'a> Members<'a> {
             self.all.iter().filter(|m| wanted(m)).map(|m| m.shard.name.clone()).collect()
         };
         Census {
-            states: self.all.iter().map(|m| (m.shard.name.clone(), m.state)).collect(),
             surge: names(|m| m.role == Role::Surge),
             poisoned: names(|m| m.health == Health::Poisoned),
             shedding: BTreeSet::new(),

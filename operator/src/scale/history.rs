@@ -1,6 +1,6 @@
 //! What `decide` remembers from pass to pass, and what of it outlives this process.
 
-use std::collections::BTreeMap;
+use std::sync::Arc;
 use std::time::Duration;
 
 use jiff::{SignedDuration, Timestamp};
@@ -51,7 +51,8 @@ pub struct History {
     pub(super) heard: bool,
     /// When streams were last moved to new shards.
     pub(super) rebalanced: Option<Timestamp>,
-    pub(super) seen: BTreeMap<String, Seen>,
+    /// Of each pod, by index and uid.
+    pub(super) seen: Vec<Seen>,
     now: Option<Timestamp>,
     recommendations: Vec<(Timestamp, u32)>,
     changes: Vec<(Timestamp, i64)>,
@@ -62,9 +63,11 @@ pub struct History {
     held: Vec<Held>,
 }
 
-/// What is remembered of one pod, by uid.
+/// What is remembered of one pod.
 #[derive(Clone, Debug, Default, PartialEq)]
 pub(super) struct Seen {
+    index: u32,
+    uid: Arc<str>,
     /// Load in the last valid report.
     pub(super) load: u64,
     /// Clients that were refused and wait to come back.
@@ -83,7 +86,7 @@ pub(super) struct Seen {
     pub(super) leaks: bool,
     /// Since when it is to be recycled.
     pub(super) retiring: Option<Timestamp>,
-    incarnation: String,
+    incarnation: Arc<str>,
     seq: u64,
     at: Option<Timestamp>,
     rejected: u64,
@@ -155,7 +158,7 @@ impl History {
             let past = |time: &mut Option<Timestamp>| *time = time.map(|time| time.min(now));
             past(&mut self.last_oom_kill);
             past(&mut self.rebalanced);
-            for seen in self.seen.values_mut() {
+            for seen in &mut self.seen {
                 past(&mut seen.at);
                 past(&mut seen.idle_hot_since);
                 past(&mut seen.retiring);
@@ -184,13 +187,14 @@ impl History {
     }
 
     /// Takes in what the shards say: loads, refusals, kills for memory, losses and starts. `reports` pairs each shard with
-    /// its state and its report, if that makes sense.
+    /// its state and its report, if that makes sense; they come by index and uid.
     pub(super) fn learn<'a>(
         &mut self,
         reports: impl Iterator<Item = (&'a ObservedShard, ShardState, Option<&'a LoadReport>)>,
         now: Timestamp,
     ) {
-        let mut before = std::mem::take(&mut self.seen);
+        let mut before = std::mem::take(&mut self.seen).into_iter().peekable();
+        self.seen.reserve(before.len());
         let mut missing: Option<(Timestamp, u64)> = None;
         let mut lose = |seen: &Seen| {
             let heard = seen.at.unwrap_or(now);
@@ -198,7 +202,14 @@ impl History {
         };
         let mut total = 0_u64;
         for (shard, state, report) in reports {
-            let mut seen = before.remove(&shard.uid).unwrap_or_default();
+            let key = (shard.index, &*shard.uid);
+            while let Some(gone) = before.next_if(|seen| (seen.index, &*seen.uid) < key) {
+                if !gone.is_lost && gone.load > 0 {
+                    lose(&gone);
+                }
+            }
+            let known = before.next_if(|seen| (seen.index, &*seen.uid) == key);
+            let mut seen = known.unwrap_or_else(|| Seen { index: shard.index, uid: Arc::from(&*shard.uid), ..Seen::default() });
             seen.killed = seen.killed.max(shard.oom_killed_at().map(|time| time.min(now)));
             if !seen.booted
                 && shard.restarts == 0
@@ -217,7 +228,7 @@ impl History {
             }
             seen.is_lost = is_gone;
             if let Some((report, at)) = report.zip(shard.report.as_ref().map(|received| received.at.min(now))) {
-                if !seen.incarnation.is_empty() && seen.incarnation != report.incarnation && !is_gone && seen.load > 0 {
+                if !seen.incarnation.is_empty() && *seen.incarnation != *report.incarnation && !is_gone && seen.load > 0 {
                     lose(&seen); // the process ended, and its connections with it
                 }
                 if seen.hear(report, at) {
@@ -229,9 +240,9 @@ impl History {
             if !is_gone {
                 total = total.saturating_add(seen.load);
             }
-            self.seen.insert(shard.uid.clone(), seen);
+            self.seen.push(seen);
         }
-        before.values().filter(|seen| !seen.is_lost && seen.load > 0).for_each(&mut lose);
+        before.filter(|seen| !seen.is_lost && seen.load > 0).for_each(|gone| lose(&gone));
         let excess = self.boots.len().saturating_sub(BOOTS_KEPT);
         self.boots.drain(..excess);
         self.note_loss(missing, total, now);
@@ -353,7 +364,7 @@ impl Changes for History {
 impl Seen {
     /// Takes a report in; returns whether it tells of a kill for memory.
     fn hear(&mut self, report: &LoadReport, at: Timestamp) -> bool {
-        let is_same_process = self.incarnation == report.incarnation;
+        let is_same_process = *self.incarnation == *report.incarnation;
         if is_same_process && self.seq == report.seq {
             return false;
         }
@@ -367,7 +378,9 @@ impl Seen {
         if !is_same_process {
             (self.shed, self.watch, self.leaks, self.fruitless, self.retiring) = (None, None, false, 0, None);
         }
-        self.incarnation.clone_from(&report.incarnation);
+        if !is_same_process {
+            self.incarnation = Arc::from(&*report.incarnation);
+        }
         self.seq = report.seq;
         self.at = Some(at);
         self.load = report.load();

@@ -22,7 +22,7 @@ impl<'a> Pass<'_, 'a> {
     /// Whether a shard that is to be recycled goes now: next to nobody is left on it, its memory does not wait, or it has waited.
     pub(super) fn is_due(&self, member: &Member<'_>) -> bool {
         let idle = member.load.saturating_mul(100) < self.measure.numbers.target.saturating_mul(IDLE_PERCENT).max(1);
-        let since = self.history.seen.get(&member.shard.uid).and_then(|seen| seen.retiring);
+        let since = self.history.seen.get(member.at).and_then(|seen| seen.retiring);
         let has_waited = since.is_none_or(|since| elapsed(since, self.now) >= PATIENCE);
         idle || has_waited || words::is_urgent(self.policy, member)
     }

@@ -116,8 +116,7 @@ fn counts(member: &Member<'_>) -> bool {
 
 /// The limit the shard says it runs under, or the one its pod was made with.
 pub(super) fn limit_of(member: &Member<'_>) -> Option<u64> {
-    let reported = member.report.map(|report| report.limit_bytes).filter(|limit| *limit > 0);
-    reported.or(member.shard.memory_limit.map(|limit| limit.0)).filter(|limit| *limit > 0)
+    member.limit
 }
 
 /// k: what one unit of load costs, over shards that are warm and loaded, tempered by k0 and smoothed.
@@ -203,8 +202,8 @@ fn shards_for(load: u64, each: u64) -> u32 {
 /// The lower middle: one odd shard does not move it.
 fn median(values: impl Iterator<Item = u64>) -> Option<u64> {
     let mut values: Vec<_> = values.collect();
-    values.sort_unstable();
-    values.get(values.len().saturating_sub(1) / 2).copied()
+    let middle = values.len().saturating_sub(1) / 2;
+    (!values.is_empty()).then(|| *values.select_nth_unstable(middle).1)
 }
 
 fn sum(values: impl Iterator<Item = u64>) -> u64 {

@@ -3,9 +3,9 @@
 //! ```text
 //! census     pods + reports → who counts as what         measure   what load costs, what a shard holds, how many that makes
 //! history    windows, rates, what was learnt and lost    behavior  autoscaling/v2's policies
-//! victims    whom to take away, if what it holds fits    shed      streams to end on hot shards
-//! rebalance  streams to move to new shards            leaving   who gets no new connections
-//! words      the decision, explained
+//! victims    whom to take away, if…                       room      …what they hold fits the others
+//! shed       streams to end on hot shards                leaving   who gets no new connections
+//! rebalance  streams to move to new shards               words     the decision, explained
 //! ```
 //!
 //! Held connections are conserved and do not move by themselves, so memory is converted into load that a shard can hold, and
@@ -18,6 +18,7 @@ mod leaving;
 mod measure;
 mod policy;
 mod rebalance;
+mod room;
 mod shed;
 mod victims;
 mod words;
@@ -52,8 +53,7 @@ const IDLE_PERCENT: u64 = 1;
 /// Decides the size, and returns it with the history to hand to the next pass.
 ///
 /// Pure: the same arguments give the same decision, whatever the order of the shards.
-pub fn decide(policy: &Policy, observed: &Observed, history: &History, now: Timestamp) -> (Decision, History) {
-    let mut history = history.clone();
+pub fn decide(policy: &Policy, observed: &Observed, mut history: History, now: Timestamp) -> (Decision, History) {
     let clock_moved_back = history.begin(now);
     let members = Members::take(observed, policy, &mut history, now);
     let measure = measure::measure(policy, &members, &mut history, now);
@@ -315,7 +315,7 @@ impl<'p, 'a> Pass<'p, 'a> {
         let target = self.measure.numbers.target;
         let slot = u64::try_from(self.measure.numbers.slot).unwrap_or(0);
         for member in &self.members.all {
-            let Some(seen) = self.history.seen.get_mut(&member.shard.uid) else { continue };
+            let Some(seen) = self.history.seen.get_mut(member.at) else { continue };
             let stays = slot > 0
                 && member.state == ShardState::Fresh
                 && member.shard.ready

@@ -15,7 +15,7 @@ fn policy(cluster: &Cluster) -> Policy {
 }
 
 fn run(cluster: &Cluster, history: &History, now: Timestamp) -> (Decision, History) {
-    decide(&policy(cluster), &cluster.observed, history, now)
+    decide(&policy(cluster), &cluster.observed, history.clone(), now)
 }
 
 /// A history that forbids nothing: everything was settled at this size, long ago.

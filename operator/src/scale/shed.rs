@@ -101,8 +101,7 @@ impl Pass<'_, '_> {
     }
 
     fn sheds_streams(&self, member: &Member<'_>) -> bool {
-        let is_vain =
-            self.history.seen.get(&member.shard.uid).is_some_and(|seen| seen.leaks || seen.fruitless >= FRUITLESS_STEPS);
+        let is_vain = self.history.seen.get(member.at).is_some_and(|seen| seen.leaks || seen.fruitless >= FRUITLESS_STEPS);
         member.role != Role::Recycled && !is_vain && words::is_hot(self.policy, member)
     }
 
@@ -134,7 +133,7 @@ impl Pass<'_, '_> {
 
     /// Whether streams leave a hot shard by themselves, as far as that is known: they are given a step to show it.
     fn may_wait(&self, member: &Member<'_>) -> bool {
-        let step = self.history.seen.get(&member.shard.uid).and_then(|seen| seen.shed);
+        let step = self.history.seen.get(member.at).and_then(|seen| seen.shed);
         let Some((step, report)) = step.filter(|step| elapsed(step.at, self.now) < SHEDDING).zip(member.report) else {
             return true;
         };
@@ -144,7 +143,7 @@ impl Pass<'_, '_> {
 
     /// Whether streams of this shard ended less than a step ago.
     fn is_within_step(&self, member: &Member<'_>) -> bool {
-        let step = self.history.seen.get(&member.shard.uid).and_then(|seen| seen.shed);
+        let step = self.history.seen.get(member.at).and_then(|seen| seen.shed);
         step.is_some_and(|step| elapsed(step.at, self.now) < SHED_STEP)
     }
 
@@ -155,7 +154,7 @@ impl Pass<'_, '_> {
 
     /// Notes a step in which so many streams, of so many bytes, end; or none.
     fn note_step(&mut self, member: &Member<'_>, bytes: u64, streams: u64) {
-        if let Some((seen, report)) = self.history.seen.get_mut(&member.shard.uid).zip(member.report) {
+        if let Some((seen, report)) = self.history.seen.get_mut(member.at).zip(member.report) {
             let kept = u128::from(report.working_set_bytes.saturating_sub(report.base_bytes));
             let share = kept * u128::from(streams) / u128::from(report.load().max(1));
             let expected = u64::try_from(share).unwrap_or(u64::MAX).min(bytes);
@@ -168,7 +167,7 @@ impl Pass<'_, '_> {
     fn watch_sheds(&mut self) {
         for member in &self.members.all {
             let is_hot = words::is_hot(self.policy, member);
-            let Some(seen) = self.history.seen.get_mut(&member.shard.uid) else { continue };
+            let Some(seen) = self.history.seen.get_mut(member.at) else { continue };
             if member.report.is_some() && !is_hot {
                 seen.fruitless = 0;
             }
@@ -178,8 +177,7 @@ impl Pass<'_, '_> {
                 let is_watched = words::is_warm(self.policy, member) && !member.shard.placed;
                 match seen.watch.map(|watch| watch.fell(report)) {
                     _ if !is_watched => seen.watch = None,
-                    None => seen.watch = Some(here),
-                    Some(Some(true)) => seen.watch = Some(here),
+                    None | Some(Some(true)) => seen.watch = Some(here),
                     Some(Some(false)) => seen.leaks = true,
                     Some(None) => {}
                 }
@@ -199,7 +197,7 @@ impl Pass<'_, '_> {
     /// Names of the shards whose streams are being ended.
     pub(super) fn shedding(&self) -> std::collections::BTreeSet<String> {
         let is_shed = |m: &&Member<'_>| {
-            let step = self.history.seen.get(&m.shard.uid).and_then(|seen| seen.shed);
+            let step = self.history.seen.get(m.at).and_then(|seen| seen.shed);
             m.state.is_active() && step.is_some_and(|step| step.asked > 0 && elapsed(step.at, self.now) < SHEDDING)
         };
         self.members.all.iter().filter(is_shed).map(|m| m.shard.name.clone()).collect()
@@ -207,8 +205,7 @@ impl Pass<'_, '_> {
 
     /// Names of the shards whose streams ended in vain.
     pub(super) fn fruitless(&self) -> std::collections::BTreeSet<String> {
-        let is_fruitless =
-            |m: &&Member<'_>| self.history.seen.get(&m.shard.uid).is_some_and(|seen| seen.fruitless > 0 || seen.leaks);
+        let is_fruitless = |m: &&Member<'_>| self.history.seen.get(m.at).is_some_and(|seen| seen.fruitless > 0 || seen.leaks);
         self.members.all.iter().filter(is_fruitless).map(|m| m.shard.name.clone()).collect()
     }
 }

@@ -36,7 +36,7 @@ impl Story {
 
     fn decide(&mut self) -> Decision {
         let policy = Policy::of(&self.cluster.observed.cluster.spec);
-        let (decision, history) = decide(&policy, &self.cluster.observed, &self.history, self.now);
+        let (decision, history) = decide(&policy, &self.cluster.observed, std::mem::take(&mut self.history), self.now);
         self.history = history;
         decision
     }

@@ -4,10 +4,10 @@ use jiff::Timestamp;
 
 use super::OOM_KILL_HOLDS;
 use super::census::{Member, Members};
-use super::measure::{MEMORY_DEAD_BAND, Measure, limit_of};
+use super::measure::{MEMORY_DEAD_BAND, Measure};
 use super::policy::Policy;
 use crate::stages::{Gate, Mode, Numbers, elapsed};
-use crate::words::{self, names, percent, shards, size, tenths, thousands};
+use crate::words::{self, names, shards, size, tenths, thousands};
 
 /// Why the size changes, and the change: `lastScale.reason` and its message.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -181,22 +181,19 @@ fn killed(members: &Members<'_>, now: Timestamp) -> String {
 /// Whether a shard is so far over the memory target that streams should leave it.
 pub(super) fn is_hot(policy: &Policy, member: &Member<'_>) -> bool {
     const MARGIN: u64 = 5;
-    let use_of = limit_of(member).zip(member.report).map(|(limit, report)| percent(report.working_set_bytes, limit));
-    use_of.is_some_and(|percent| percent >= policy.memory_percent + MARGIN)
+    member.heat.is_some_and(|percent| percent >= policy.memory_percent + MARGIN)
 }
 
 /// Whether a shard's memory is near the target, or over it: within the dead band.
 pub(super) fn is_warm(policy: &Policy, member: &Member<'_>) -> bool {
-    let use_of = limit_of(member).zip(member.report).map(|(limit, report)| percent(report.working_set_bytes, limit));
-    use_of.is_some_and(|percent| percent >= policy.memory_percent.saturating_sub(MEMORY_DEAD_BAND))
+    member.heat.is_some_and(|percent| percent >= policy.memory_percent.saturating_sub(MEMORY_DEAD_BAND))
 }
 
 /// Whether a shard is so full that it cannot wait for its streams to leave by themselves: a step from where its own guard ends
 /// streams.
 pub(super) fn is_urgent(policy: &Policy, member: &Member<'_>) -> bool {
     const MARGIN: u64 = 15;
-    let use_of = limit_of(member).zip(member.report).map(|(limit, report)| percent(report.working_set_bytes, limit));
-    use_of.is_some_and(|percent| percent >= policy.memory_percent + MARGIN)
+    member.heat.is_some_and(|percent| percent >= policy.memory_percent + MARGIN)
 }
 
 /// Whether a mode lets load decide.

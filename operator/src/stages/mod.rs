@@ -10,7 +10,7 @@ mod shard;
 mod tests;
 mod urgency;
 
-use std::collections::{BTreeMap, BTreeSet};
+use std::collections::BTreeSet;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -228,8 +228,6 @@ pub struct Held {
 /// Shards by state.
 #[derive(Clone, Debug, Default, PartialEq, Eq)]
 pub struct Census {
-    /// Each pod's state, by name.
-    pub states: BTreeMap<String, ShardState>,
     /// Pods beyond `desired` that a rollout made.
     pub surge: BTreeSet<String>,
     /// Shards whose memory stays without load.

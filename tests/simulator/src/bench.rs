@@ -60,7 +60,7 @@ pub fn decide(shards: u32, times: usize) -> Result<Times, String> {
     for _ in 0..times.max(1) {
         now += jiff::SignedDuration::from_millis(1);
         let begun = Instant::now();
-        let (decision, next) = scale::decide(policy, observed, &history, now);
+        let (decision, next) = scale::decide(policy, observed, history, now);
         taken.push(begun.elapsed());
         std::hint::black_box(decision);
         history = next;

@@ -94,7 +94,7 @@ impl Operator {
         let now = observe::at(world.now);
         self.look(world);
         let history = self.history.take().unwrap_or_else(|| History::restore(Some(&self.status), now));
-        let (decision, history) = scale::decide(&self.policy, &self.observed, &history, now);
+        let (decision, history) = scale::decide(&self.policy, &self.observed, history, now);
         let plan = rollout::plan(&self.observed, &decision, now);
         let (placement, flips) = placement::place(&self.observed, &decision, &plan, &self.flips, now);
         self.check(world, &decision, &plan)?;
