@@ -29,6 +29,7 @@ pub fn shard_config(spec: &McpClusterSpec, catalog: CompiledCatalog, service_hos
             request_timeout_ms: milliseconds(&limits.request_timeout),
             read_timeout_ms: milliseconds(&limits.read_timeout),
             requests_per_second: limits.requests_per_second.map(count),
+            max_stream_age_ms: limits.max_stream_age.as_ref().map(milliseconds),
         },
         transport: Transport {
             allowed_origins: transport.allowed_origins.iter().map(|origin| origin.to_ascii_lowercase()).collect(),

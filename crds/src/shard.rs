@@ -97,6 +97,9 @@ pub struct Limits {
     /// Requests of one session, or of one connection that has none; none: only the built-in bound on calls.
     #[serde(default, skip_serializing_if = "Option::is_none")]
     pub requests_per_second: Option<u32>,
+    /// Longest time a stream is held; none: no bound.
+    #[serde(default, skip_serializing_if = "Option::is_none")]
+    pub max_stream_age_ms: Option<u64>,
 }
 
 /// Transport settings.

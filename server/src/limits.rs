@@ -92,6 +92,8 @@ pub struct Limits {
     pub read_time: Duration,
     /// Requests a second of one session, or of one connection that has none.
     pub requests_per_second: Option<u32>,
+    /// How long a stream may be held.
+    pub stream_age: Option<Duration>,
 }
 
 impl Limits {
@@ -113,6 +115,7 @@ impl Limits {
             request_time: Duration::from_millis(limits.request_timeout_ms),
             read_time: Duration::from_millis(limits.read_timeout_ms),
             requests_per_second: limits.requests_per_second,
+            stream_age: limits.max_stream_age_ms.map(Duration::from_millis),
         }
     }
 }
@@ -166,6 +169,7 @@ mod tests {
             request_timeout_ms: 60_000,
             read_timeout_ms: 15_000,
             requests_per_second: None,
+            max_stream_age_ms: None,
         }
     }
 

@@ -41,6 +41,7 @@ struct Gauges {
     parked_streams: Gauge,
     parked_connections: Gauge,
     streams_cut: Counter,
+    streams_aged: Counter,
     in_flight: Gauge,
     orphans: Gauge,
     replays: Gauge,
@@ -147,6 +148,7 @@ impl Metrics {
         registry.register("mcp_streams_parked", parked, gauges.parked_streams.clone());
         let parked = "Idle connections that wait without HTTP state";
         registry.register("mcp_connections_parked", parked, gauges.parked_connections.clone());
+        registry.register("mcp_streams_aged", "Streams ended because of their age", gauges.streams_aged.clone());
         registry.register("mcp_streams_cut", "Streams cut: their reader took nothing", gauges.streams_cut.clone());
         registry.register("mcp_requests_in_flight", "Requests being answered", gauges.in_flight.clone());
         registry.register("mcp_asks_waiting", "Questions to clients of legacy sessions that wait", gauges.asks_waiting.clone());
@@ -233,6 +235,7 @@ impl Metrics {
         gauge(&gauges.parked_streams, held.parked_streams as u64);
         gauge(&gauges.parked_connections, held.parked_connections as u64);
         raise(&gauges.streams_cut, held.cut);
+        raise(&gauges.streams_aged, held.aged);
         gauge(&gauges.in_flight, load.in_flight());
         gauge(&gauges.orphans, load.orphans());
         gauge(&gauges.replays, shard.resumes.kept() as u64);

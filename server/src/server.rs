@@ -20,6 +20,7 @@ use crate::config::{Config, Source};
 use crate::control::Control;
 use crate::drain::Phase;
 use crate::error::Error;
+use crate::hub::Pace;
 use crate::library::Code;
 use crate::manifest::Manifest;
 use crate::memory::Group;
@@ -247,13 +248,16 @@ async fn hold_streams(shard: Arc<Shard>, connections: TaskTracker) {
             }
         }
     };
-    let period = || shard.serving().map_or(Duration::from_secs(25), |serving| serving.transport.keep_alive);
+    let pace = || match shard.serving() {
+        Some(serving) => Pace { comments: serving.transport.keep_alive, lifetime: serving.limits.stream_age },
+        None => Pace { comments: Duration::from_secs(25), lifetime: None },
+    };
     let leave = async {
         shard.leave.cancelled().await;
         shard.hub.let_go();
     };
     let take = |returned| listener::take_back(&shard, &connections, returned);
-    tokio::join!(shard.hub.run(period, take), follow, leave);
+    tokio::join!(shard.hub.run(pace, take), follow, leave);
 }
 
 /// Returns when the process may end.

@@ -45,6 +45,12 @@ pub struct Limits {
     #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 100_000))]
     pub requests_per_second: Option<i32>,
+    /// Streams are ended with their result before they are this old, each up to a tenth earlier, so that they do not end
+    /// together: clients open another, on any shard. It evens out load over hours. Unset: they are held for as long as both
+    /// sides want.
+    #[serde(skip_serializing_if = "Option::is_none")]
+    #[schemars(transform = rules::span("1m", "720h", "4h"))]
+    pub max_stream_age: Option<Span>,
 }
 
 impl Default for Limits {
@@ -60,6 +66,7 @@ impl Default for Limits {
             request_timeout: Span::from("60s"),
             read_timeout: Span::from("15s"),
             requests_per_second: None,
+            max_stream_age: None,
         }
     }
 }

@@ -252,6 +252,7 @@ mod tests {
             request_time: Duration::from_secs(1),
             read_time: Duration::from_secs(1),
             requests_per_second: None,
+            stream_age: None,
         }
     }
 

@@ -7,6 +7,7 @@
 //! A stream begins in hyper, and is told through [`Stream`] there, as it is to its end over HTTP/2; [`crate::listener`] moves it
 //! here when all it said is in its socket. One task does all the work, under one lock that no call takes.
 
+mod ages;
 mod encode;
 mod index;
 mod poller;
@@ -42,6 +43,8 @@ use crate::session::{Incarnation, SessionKey};
 const TICKS: u32 = 128;
 /// The shortest tick.
 const SHORTEST_TICK: Duration = Duration::from_millis(10);
+/// How often streams are looked at that may be too old.
+const AGE_TICK: Duration = Duration::from_secs(1);
 /// How often a drain ends its share of the streams.
 const DRAIN_TICK: Duration = Duration::from_millis(100);
 
@@ -77,6 +80,23 @@ pub struct Cut;
 #[derive(Debug)]
 pub struct Inside(Arc<Shared>);
 
+/// What the hub does in which time: asked for at every tick.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Pace {
+    /// Between two comments on a quiet stream.
+    pub comments: Duration,
+    /// How long a stream may be held; none: for ever.
+    pub lifetime: Option<Duration>,
+}
+
+#[cfg(test)]
+impl Pace {
+    /// So much between two comments, and streams without end.
+    pub(crate) fn of(comments: Duration) -> Self {
+        Self { comments, lifetime: None }
+    }
+}
+
 /// What the hub holds.
 #[derive(Clone, Copy, Debug, Default, PartialEq, Eq)]
 pub struct Counts {
@@ -92,6 +112,8 @@ pub struct Counts {
     pub queued_bytes: usize,
     /// Streams that were cut since the start.
     pub cut: u64,
+    /// Streams that were ended since the start because of their age.
+    pub aged: u64,
 }
 
 impl Hub {
@@ -281,9 +303,9 @@ impl Hub {
 
     // === The task ===
 
-    /// Works until dropped: tells streams, sends comments, ends what is to end. `period` gives the time between two comments,
-    /// asked for at every tick; `take` goes on with connections whose client has sent something.
-    pub async fn run(&self, period: impl Fn() -> Duration, take: impl Fn(Returned)) {
+    /// Works until dropped: tells streams, sends comments, ends what is to end. `take` goes on with connections whose client has
+    /// sent something.
+    pub async fn run(&self, pace: impl Fn() -> Pace, take: impl Fn(Returned)) {
         let watched = match Poller::new() {
             Ok((poller, watched)) => {
                 lock(&self.0.state).poller = Some(poller);
@@ -298,6 +320,7 @@ impl Hub {
         let _closes = CloseAll(&self.0);
         let (mut turn, mut next_tick) = (0, Instant::now());
         let (mut next_ending, mut owed) = (Instant::now(), 0);
+        let (start, mut next_look) = (Instant::now(), Instant::now());
         let mut happened = Vec::with_capacity(poller::EVENTS);
         loop {
             let (more, returned) = lock(&self.0.state).turn(&mut happened);
@@ -310,12 +333,16 @@ impl Hub {
             tokio::select! {
                 biased;
                 () = sleep_until(next_tick) => {
-                    let period = period();
+                    let period = pace().comments;
                     let step = u32::try_from(period.as_millis() / SHORTEST_TICK.as_millis()).unwrap_or(TICKS).clamp(1, TICKS);
                     if lock(&self.0.state).comments(turn % step, step) {
                         turn = (turn + 1) % step;
                     }
                     next_tick = Instant::now() + (period / step).max(Duration::from_millis(1));
+                }
+                () = sleep_until(next_look) => {
+                    next_look = Instant::now() + AGE_TICK;
+                    lock(&self.0.state).end_old(start.elapsed(), pace().lifetime);
                 }
                 () = sleep_until(next_ending), if self.ending().is_some() => {
                     next_ending = Instant::now() + DRAIN_TICK;
@@ -383,6 +410,16 @@ impl State {
             Slot::Stream(_) | Slot::Idle(_) | Slot::Closing(_) => None,
         });
         streams.collect()
+    }
+
+    /// Ends the streams whose time is over; `now` counts from the start.
+    fn end_old(&mut self, now: Duration, lifetime: Option<Duration>) {
+        self.ages.mark(now, self.next_age, lifetime);
+        let Some(lifetime) = lifetime else { return };
+        let mut old = self.open();
+        old.retain(|(_, age, _)| self.ages.is_over(*age, now, lifetime));
+        self.counts.aged += old.len() as u64;
+        self.doom(old.into_iter().map(|(_, _, ticket)| ticket));
     }
 
     /// These are to end: those inside hyper at once, the others one after another.

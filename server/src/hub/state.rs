@@ -10,6 +10,7 @@ use socket2::SockRef;
 use tokio::sync::mpsc;
 use tokio::time::Instant;
 
+use super::ages::Ages;
 use super::encode::{Kind, Wants, Who};
 use super::index::Index;
 use super::poller::{Happened, Poller};
@@ -50,7 +51,9 @@ pub(super) struct State {
     /// Is told of sessions whose last stream here is gone.
     pub(super) released: Option<mpsc::Sender<SessionKey>>,
     pub(super) counts: super::Counts,
-    next_age: u64,
+    pub(super) ages: Ages,
+    /// Number of the next stream.
+    pub(super) next_age: u64,
     scratch: Vec<u8>,
 }
 

@@ -120,11 +120,31 @@ async fn a_session_hears_of_the_resources_it_subscribed_to() {
 }
 
 #[tokio::test(start_paused = true)]
+async fn a_stream_that_is_too_old_ends_with_the_completion_result_and_a_younger_one_stays() {
+    let (hub, load) = (Hub::default(), Arc::new(Load::default()));
+    let mut old = hold(&hub, &load, listen("1", tools()));
+    let ticking = hub.clone();
+    let pace = || Pace { comments: Duration::from_mins(10), lifetime: Some(Duration::from_mins(10)) };
+    let task = tokio::spawn(async move { ticking.run(pace, |_| {}).await });
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    let mut young = hold(&hub, &load, listen("2", tools()));
+    tokio::time::sleep(Duration::from_secs(230)).await;
+    assert!(!said(&mut old).await.contains("complete"), "it has a tenth of its time yet");
+    tokio::time::sleep(Duration::from_secs(72)).await;
+    assert!(said(&mut old).await.contains(r#""resultType":"complete""#));
+    assert!(has_ended(&mut old).await && !said(&mut young).await.contains("complete"));
+    assert_eq!(hub.counts().aged, 1);
+    tokio::time::sleep(Duration::from_mins(5)).await;
+    task.abort();
+    assert!(said(&mut young).await.contains(r#""resultType":"complete""#));
+}
+
+#[tokio::test(start_paused = true)]
 async fn a_drain_ends_streams_evenly_with_the_completion_result() {
     let (hub, load) = (Hub::default(), Arc::new(Load::default()));
     let mut streams: Vec<_> = (0..50).map(|n| hold(&hub, &load, listen(&n.to_string(), tools()))).collect();
     let ticking = hub.clone();
-    let task = tokio::spawn(async move { ticking.run(|| Duration::from_mins(10), |_| {}).await });
+    let task = tokio::spawn(async move { ticking.run(|| Pace::of(Duration::from_mins(10)), |_| {}).await });
     let start = Instant::now();
     hub.end_all(start + Duration::from_secs(10));
     let mut ended_at = Vec::new();
@@ -154,7 +174,7 @@ async fn a_drain_ends_streams_evenly_with_the_completion_result() {
 async fn a_stream_opened_while_draining_ends_in_the_window_and_a_cancel_keeps_the_rest() {
     let (hub, load) = (Hub::default(), Arc::new(Load::default()));
     let ticking = hub.clone();
-    let task = tokio::spawn(async move { ticking.run(|| Duration::from_mins(10), |_| {}).await });
+    let task = tokio::spawn(async move { ticking.run(|| Pace::of(Duration::from_mins(10)), |_| {}).await });
     hub.end_all(Instant::now() + Duration::from_secs(1));
     tokio::time::sleep(Duration::from_millis(500)).await;
     let mut late = hold(&hub, &load, listen("1", tools()));
@@ -173,7 +193,7 @@ async fn a_quiet_stream_hears_one_comment_in_each_period() {
     let mut stream = hold(&hub, &load, listen("1", tools()));
     said(&mut stream).await;
     let ticking = hub.clone();
-    let task = tokio::spawn(async move { ticking.run(|| Duration::from_secs(16), |_| {}).await });
+    let task = tokio::spawn(async move { ticking.run(|| Pace::of(Duration::from_secs(16)), |_| {}).await });
     let mut comments = 0;
     for _ in 0..160 {
         tokio::time::sleep(Duration::from_secs(1)).await;
@@ -188,7 +208,7 @@ async fn a_reader_that_takes_nothing_for_some_periods_is_cut() {
     let (hub, load) = (Hub::default(), Arc::new(Load::default()));
     let mut stream = hold(&hub, &load, listen("1", tools()));
     let ticking = hub.clone();
-    let task = tokio::spawn(async move { ticking.run(|| Duration::from_secs(10), |_| {}).await });
+    let task = tokio::spawn(async move { ticking.run(|| Pace::of(Duration::from_secs(10)), |_| {}).await });
     tokio::time::sleep(Duration::from_secs(10 * (u64::from(STALLED_PERIODS) + 1))).await;
     assert!(poll_fn(|cx| Poll::Ready(matches!(stream.poll_next(cx), Poll::Ready(Some(Err(Cut)))))).await);
     task.abort();

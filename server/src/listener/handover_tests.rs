@@ -18,6 +18,7 @@ use tokio::time::{Instant, sleep, timeout};
 use super::Admission;
 use super::serve::{Wire, serve};
 use crate::backend::{Clients, Credentials};
+use crate::hub::Pace;
 use crate::library::Code;
 use crate::limits::Jitter;
 use crate::manifest;
@@ -220,7 +221,7 @@ async fn ten_thousand_streams_leave_hyper_byte_by_byte_and_lose_none() {
     let shard = Arc::new(Shard::test());
     shard.serve(&serving(&shard));
     let hub = shard.hub.clone();
-    let running = tokio::spawn(async move { hub.run(|| Duration::from_mins(10), |_| {}).await });
+    let running = tokio::spawn(async move { hub.run(|| Pace::of(Duration::from_mins(10)), |_| {}).await });
     let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
     let address = listener.local_addr().unwrap();
     let jitter = Jitter::new(1);

@@ -78,6 +78,7 @@ pub fn config() -> ShardConfig {
             request_timeout_ms: 5_000,
             read_timeout_ms: 2_000,
             requests_per_second: None,
+            max_stream_age_ms: None,
         },
         transport: Transport {
             allowed_origins: vec!["https://chat.example.com".to_owned()],
