@@ -92,7 +92,8 @@ impl<'a> Story<'a> {
     /// # Errors
     /// The first thing that does not come about.
     pub(crate) async fn tell(&mut self) -> Outcome {
-        self.figures.add("pods at rest / at most", "", f64::from(self.options.pods_at_rest()), None);
+        self.figures.add("pods at rest", "", f64::from(self.options.pods_at_rest()), None);
+        self.figures.add("pods once the load has grown", "", f64::from(self.options.pods_at_most()), None);
         self.start_nodes().await?;
         self.start_operator(0).await?;
         self.start_operator(1).await?;
