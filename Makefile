@@ -121,6 +121,11 @@ PROFILE ?= release
 load: ## The load tool, against any MCP server on this machine: ARGS="calls --url http://127.0.0.1:8080/mcp"; ARGS=--help tells all
 	@$(CARGO) run --locked --quiet --profile $(PROFILE) -p mcp-load -- $(or $(ARGS),--help)
 
+.PHONY: flat
+flat: ## Instructions of a call against sessions, streams and tools, by callgrind (valgrind and python3 are needed; some minutes)
+	@$(CARGO) build --locked --profile $(PROFILE) -p mcp-server
+	@tests/run/flat $(BUILT)/$(subst dev,debug,$(PROFILE))/mcp-server $(ARGS)
+
 # Each by itself, as it ships: built together they would share the features of all.
 .PHONY: bench
 bench: ## Figures against bare hyper and the official SDK (docs/benchmarks.md): ONLY=calls,open filters, ARGS=--quick sees whether it works
