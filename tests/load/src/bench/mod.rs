@@ -132,7 +132,8 @@ fn scale(flags: &Flags) -> Scale {
 fn machine() -> String {
     let cpu = fs::read_to_string("/proc/cpuinfo").unwrap_or_default();
     let model = cpu.lines().find_map(|line| line.strip_prefix("model name")?.split(": ").nth(1)).unwrap_or("unknown").to_owned();
-    let cores = std::thread::available_parallelism().map_or(0, usize::from);
+    // Those of the machine: this process has pinned itself to one.
+    let cores = cpu.lines().filter(|line| line.starts_with("processor")).count();
     format!("{model}, {cores} cores, Linux {}", said(&["uname", "-r"]))
 }
 
