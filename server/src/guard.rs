@@ -1,5 +1,6 @@
 //! What the shard does about its memory: refuses what grows it, then ends streams. Readings come from `memory`.
 
+use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -7,6 +8,7 @@ use mcp_crds::load::{GuardStage, ShedRequest};
 use tokio::time::{Instant, interval};
 use tracing::{debug, warn};
 
+use crate::heap;
 use crate::memory::{self, Group};
 use crate::shard::Shard;
 
@@ -43,6 +45,7 @@ pub struct Reading {
 pub struct Guard {
     reading: Mutex<Reading>,
     ordered: Mutex<Option<Instant>>,
+    purged: AtomicU64,
 }
 
 impl Guard {
@@ -66,6 +69,16 @@ impl Guard {
     pub fn ready(&self) {
         let mut last = lock(&self.reading);
         last.base = last.working_set;
+    }
+
+    /// The allocator gave back so many bytes.
+    pub fn purged(&self, bytes: u64) {
+        self.purged.fetch_add(bytes, Relaxed);
+    }
+
+    /// Bytes the allocator gave back since the start, because the guard had it do so.
+    pub fn purged_total(&self) -> u64 {
+        self.purged.load(Relaxed)
     }
 
     /// Whether an order to shed may be obeyed at this moment; if so, the next one has to wait.
@@ -106,6 +119,11 @@ pub async fn watch(shard: Arc<Shard>, group: Group) {
             warn!(from = ?last.stage, to = ?stage, used = now.used, limit, "the memory guard changes its stage");
         }
         if tick % STEP == 0 {
+            if purges(stage) {
+                let freed = heap::purge();
+                shard.guard.purged(freed);
+                debug!(freed, used = now.used, limit, "gave free memory back");
+            }
             let due = share_to_shed(stage, shard.hub.counts().streams);
             if due > 0 {
                 let ended = shard.hub.shed(due);
@@ -113,6 +131,14 @@ pub async fn watch(shard: Arc<Shard>, group: Group) {
                 warn!(ended, used = now.used, limit, "ended streams for want of memory");
             }
         }
+    }
+}
+
+/// Whether what the allocator keeps for later goes back to the kernel in this step.
+pub fn purges(stage: GuardStage) -> bool {
+    match stage {
+        GuardStage::Normal | GuardStage::RefusingStreams => false,
+        GuardStage::Purging | GuardStage::Shedding => true,
     }
 }
 
@@ -164,6 +190,17 @@ mod tests {
         assert_eq!(share_to_shed(GuardStage::Shedding, 1000), 50);
         assert_eq!(share_to_shed(GuardStage::Shedding, 1), 1);
         assert_eq!(share_to_shed(GuardStage::Shedding, 0), 0);
+    }
+
+    #[test]
+    fn memory_is_given_back_before_any_stream_is_ended_and_counted() {
+        assert!(!purges(GuardStage::RefusingStreams));
+        assert!(purges(GuardStage::Purging) && share_to_shed(GuardStage::Purging, 1000) == 0);
+        assert!(purges(GuardStage::Shedding));
+        let guard = Guard::default();
+        guard.purged(3);
+        guard.purged(4);
+        assert_eq!(guard.purged_total(), 7);
     }
 
     #[test]

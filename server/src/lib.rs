@@ -35,6 +35,7 @@ pub mod fault;
 pub mod flips;
 pub mod guard;
 pub mod handlers;
+pub mod heap;
 pub mod http;
 pub mod hub;
 pub mod jsonrpc;

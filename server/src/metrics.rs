@@ -60,6 +60,7 @@ struct Gauges {
     memory_working_set: Gauge,
     memory_limit: Gauge,
     memory_stage: Gauge,
+    memory_purged: Counter,
     shed: Counter,
     panics: Counter,
     asks_waiting: Gauge,
@@ -190,6 +191,11 @@ impl Metrics {
             "How far the memory guard has gone: 0 normal, 1 refusing streams, 2 purging, 3 shedding",
             gauges.memory_stage.clone(),
         );
+        registry.register(
+            "mcp_memory_purged_bytes",
+            "Memory that the guard had the allocator give back to the kernel",
+            gauges.memory_purged.clone(),
+        );
         registry.register("mcp_handler_panics", "Handlers of the program that panicked", gauges.panics.clone());
         registry.register(
             "mcp_streams_shed",
@@ -259,6 +265,7 @@ impl Metrics {
         gauge(&gauges.memory_working_set, guard.working_set);
         gauge(&gauges.memory_limit, guard.limit);
         gauge(&gauges.memory_stage, guard.stage as u64);
+        raise(&gauges.memory_purged, shard.guard.purged_total());
         raise(&gauges.shed, load.shed_total());
         raise(&gauges.panics, load.panics_total());
         gauge(&gauges.asks_waiting, shard.asks.waiting() as u64);

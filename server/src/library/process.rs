@@ -8,13 +8,14 @@ use tokio::sync::mpsc;
 
 use super::Program;
 use crate::config::{Config, Flags, Source};
-use crate::{Ending, error, manifest, telemetry, watch};
+use crate::{Ending, error, heap, manifest, telemetry, watch};
 
 /// A setting, the manifest or the program is wrong.
 const WRONG: u8 = 2;
 
 /// Reads the flags, runs, and ends as it is told.
 pub(super) fn main(program: Program) -> ExitCode {
+    heap::settle();
     let (name, version, has_code) = (program.name.clone(), program.version.clone(), program.has_code());
     let code = match program.build() {
         Ok(code) => code,

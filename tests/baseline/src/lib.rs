@@ -11,10 +11,15 @@
 
 use std::borrow::Cow;
 
+use mcp_server::heap::{self, Allocator};
 use serde::Deserialize;
 use serde_json::value::RawValue;
 use tokio::io::AsyncReadExt as _;
 use tokio::net::TcpListener;
+
+/// That of the released server.
+#[global_allocator]
+static ALLOCATOR: Allocator = Allocator;
 
 /// What `wait` takes.
 pub const WAIT: std::time::Duration = std::time::Duration::from_mins(1);
@@ -58,6 +63,7 @@ pub struct Arguments<'a> {
 /// # Errors
 /// When there is no free port.
 pub async fn listen() -> std::io::Result<TcpListener> {
+    heap::settle();
     let listener = TcpListener::bind(("127.0.0.1", 0)).await?;
     println!("{{\"url\":\"http://{}/mcp\",\"pid\":{}}}", listener.local_addr()?, std::process::id());
     Ok(listener)
