@@ -59,7 +59,7 @@ async fn call(snapshot: &Snapshot, name: &str, arguments: Value) -> Value {
     }
 }
 
-fn items(page: Page<'_>) -> Value {
+fn items(page: &Page<'_>) -> Value {
     assert_eq!(page.next_cursor, None);
     serde_json::from_str(page.items.get()).unwrap()
 }
@@ -162,11 +162,11 @@ fn lists_show_definitions_and_not_what_answers() {
         }],
     }))
     .unwrap();
-    assert_eq!(items(snapshot.tools_page(None).unwrap()), json!([greet()["definition"]]));
+    assert_eq!(items(&snapshot.tools_page(None).unwrap()), json!([greet()["definition"]]));
     let resource = json!({"uri": "docs://a", "name": "a", "size": 2, "annotations": {"priority": 0.8}});
-    assert_eq!(items(snapshot.resources_page(None).unwrap()), json!([resource]));
+    assert_eq!(items(&snapshot.resources_page(None).unwrap()), json!([resource]));
     let prompt = json!({"name": "triage", "arguments": [{"name": "ticket", "required": true}]});
-    assert_eq!(items(snapshot.prompts_page(None).unwrap()), json!([prompt]));
+    assert_eq!(items(&snapshot.prompts_page(None).unwrap()), json!([prompt]));
 }
 
 #[tokio::test]
@@ -174,12 +174,12 @@ async fn older_clients_are_not_shown_output_schemas_of_lists() {
     let list = tool("list", &json!({"type": "array"}), &json!({"static": {"structuredContent": [1]}}));
     let object = tool("object", &json!({"type": "object"}), &json!({"static": {"structuredContent": {}}}));
     let snapshot = build(&json!({"tools": [list, object]})).unwrap();
-    let modern = items(snapshot.tools_page(None).unwrap());
+    let modern = items(&snapshot.tools_page(None).unwrap());
     assert_eq!(modern[0]["outputSchema"], json!({"type": "array"}));
-    let legacy = items(snapshot.legacy_tools_page(None).unwrap());
+    let legacy = items(&snapshot.legacy_tools_page(None).unwrap());
     assert_eq!((legacy[0].get("outputSchema"), &legacy[1]), (None, &modern[1]));
     let only_objects = build(&json!({"tools": [greet()]})).unwrap();
-    assert_eq!(items(only_objects.legacy_tools_page(None).unwrap()), items(only_objects.tools_page(None).unwrap()));
+    assert_eq!(items(&only_objects.legacy_tools_page(None).unwrap()), items(&only_objects.tools_page(None).unwrap()));
 }
 
 #[tokio::test]

@@ -42,7 +42,7 @@ impl Ages {
         // Between this mark and the next, so it counts as begun with this one.
         let after = self.0.partition_point(|mark| mark.next <= number);
         let began = after.checked_sub(1).and_then(|mark| self.0.get(mark)).or(self.0.front());
-        began.is_some_and(|began| began.at + lifetime - spread(number, lifetime) <= now)
+        began.is_some_and(|began| began.at + lifetime <= now + spread(number, lifetime))
     }
 }
 

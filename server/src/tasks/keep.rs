@@ -375,13 +375,11 @@ impl Tasks {
             let entry = table.entries.get(&told.id.number);
             entry.map(|entry| (entry.record.version, entry.newest().clone())).filter(|(_, task)| task.state.is_terminal())
         };
-        match ended {
-            Some((version, task)) => Said::Stands { version, task },
-            None => {
-                self.overruled(told.id.key(), from, told.version, told.task);
-                Said::Done
-            }
+        if let Some((version, task)) = ended {
+            return Said::Stands { version, task };
         }
+        self.overruled(told.id.key(), from, told.version, told.task);
+        Said::Done
     }
 
     /// A shard that had the record gave the task up; one that has ended here has ended.

@@ -148,13 +148,11 @@ impl Stream {
         let mut heard = self.heard.clone();
         let place = |said: &Vec<Value>| said.iter().skip(after).position(|message| message["method"] == method);
         let waited = tokio::time::timeout(within, heard.wait_for(|said| place(said).is_some())).await;
-        match waited {
-            Ok(Ok(said)) => Ok(after + place(&said).unwrap_or_default() + 1),
-            Ok(Err(_)) | Err(_) => {
-                let said = self.heard.borrow().clone();
-                Err(Failure::new(format!("within {within:?}, no {method}: {said:?}, {:?}", self.ended())))
-            }
+        if let Ok(Ok(said)) = waited {
+            return Ok(after + place(&said).unwrap_or_default() + 1);
         }
+        let said = self.heard.borrow().clone();
+        Err(Failure::new(format!("within {within:?}, no {method}: {said:?}, {:?}", self.ended())))
     }
 
     fn read(era: Era, response: Response, mut events: sse::Events) -> Self {
