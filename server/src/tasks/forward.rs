@@ -98,7 +98,7 @@ impl Tasks {
 
     /// The newest record of a task: here, where its id says, or anywhere.
     async fn find(&self, shard: &Shard, principal: &Principal, sealed: &str, id: TaskId) -> Found {
-        if let Some(record) = lock(&self.table).copies.get(id.key()) {
+        if let Some(record) = lock(&self.table).copies.get(id.key()).filter(|record| record.id.created == id.created) {
             return Found::Record(record.task.clone());
         }
         let message = Message { principal: principal.name.clone(), id: sealed.to_owned(), request: Request::Find };
