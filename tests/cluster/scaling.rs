@@ -8,14 +8,19 @@ use mcp_crds::McpCluster;
 use mcp_crds::shard::DATA_PORT;
 use mcp_tests::cluster::{STARTS_WITHIN, has_condition, message};
 use mcp_tests::mcp::{End, Era, Modern, Opened, Stream, hold};
+use mcp_tests::reach::Endpoint;
 use mcp_tests::wait::eventually;
 use mcp_tests::{Failure, Namespace, Outcome, claim, claim_eq, fail, reach};
 use serde_json::{Value, json};
+use tokio::time::{Instant, sleep};
 
 use crate::manifest::small;
 
 /// The operator asks every 5 s; a shard starts in a few.
 const DECIDES_WITHIN: Duration = Duration::from_mins(1);
+/// A stream opens at once; a data plane hears of a Ready shard within a second or two.
+const FULL_WITHIN: Duration = Duration::from_secs(30);
+const BETWEEN_REFUSALS: Duration = Duration::from_millis(20);
 
 /// Autoscaling that shrinks as soon as it may.
 fn eager(min: i32, max: i32, more: &Value) -> Value {
@@ -131,6 +136,27 @@ pub(crate) async fn slow_upload(endpoint: mcp_tests::reach::Endpoint, size: usiz
     let _ = request.body(reqwest::Body::wrap_stream(body)).send().await;
 }
 
+/// Holds as many streams as fit, of these eras in turn, whichever shard each attempt meets. kube-proxy may hear of the last shard
+/// a moment after it is Ready: until then the others refuse what is meant for it.
+async fn fill(endpoint: &Endpoint, room: usize, eras: &[Era]) -> Outcome<Vec<Stream>> {
+    let deadline = Instant::now() + FULL_WITHIN;
+    let mut held = Vec::new();
+    for era in eras.iter().cycle() {
+        if held.len() == room {
+            break;
+        }
+        claim!(Instant::now() < deadline, "within {FULL_WITHIN:?}, {} streams, and {room} fit", held.len());
+        match Stream::open(endpoint, *era).await? {
+            Opened::Held(stream) => held.push(stream),
+            Opened::Refused(refusal) => {
+                refusal.is_overload()?;
+                sleep(BETWEEN_REFUSALS).await;
+            }
+        }
+    }
+    Ok(held)
+}
+
 pub(crate) async fn full_shards_answer_503_and_retry_after(namespace: Namespace) -> Outcome {
     const ROOM: usize = 2 * 12;
     let spec = json!({"replicas": 2, "limits": {"maxStreams": 12, "maxConnections": 40}});
@@ -139,18 +165,7 @@ pub(crate) async fn full_shards_answer_503_and_retry_after(namespace: Namespace)
     cluster.until_settled(2, STARTS_WITHIN).await?;
     let endpoint = cluster.endpoint().await?;
 
-    // Fills both shards, whichever of them each attempt meets.
-    let mut held: Vec<Stream> = Vec::new();
-    for attempt in 0..400 {
-        if held.len() == ROOM {
-            break;
-        }
-        match Stream::open(&endpoint, if attempt % 2 == 0 { Era::Modern } else { Era::Legacy }).await? {
-            Opened::Held(stream) => held.push(stream),
-            Opened::Refused(refusal) => refusal.is_overload()?,
-        }
-    }
-    claim_eq!(held.len(), ROOM, "streams that two shards of 12 hold");
+    let held = fill(&endpoint, ROOM, &Era::BOTH).await?;
     // Full everywhere: every client gets an answer it can act on, and what is held stays.
     for era in Era::BOTH {
         for _ in 0..10 {
@@ -178,17 +193,7 @@ pub(crate) async fn full_of_connections_is_unavailable(namespace: Namespace) -> 
     let cluster = namespace.cluster("packed");
     cluster.until_settled(2, STARTS_WITHIN).await?;
     let endpoint = cluster.endpoint().await?;
-    let mut held: Vec<Stream> = Vec::new();
-    for _ in 0..400 {
-        if held.len() == ROOM {
-            break;
-        }
-        match Stream::open(&endpoint, Era::Modern).await? {
-            Opened::Held(stream) => held.push(stream),
-            Opened::Refused(refusal) => refusal.is_overload()?,
-        }
-    }
-    claim_eq!(held.len(), ROOM, "connections that two shards of 12 hold");
+    let held = fill(&endpoint, ROOM, &[Era::Modern]).await?;
     let modern = Modern::new(endpoint);
     for _ in 0..10 {
         modern.call("greet", json!({})).await?.is_overload()?;
