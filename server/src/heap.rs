@@ -13,10 +13,21 @@ use std::fs;
 
 pub use mimalloc::MiMalloc as Allocator;
 
-/// Has the kernel give this process ordinary pages only: of a huge one, mimalloc could not give back the part that is free. To be
-/// called before threads are started. Where the kernel has none it changes nothing.
+/// `mi_option_purge_delay` of mimalloc 2 and 3, which the bindings have no name for.
+const PURGE_DELAY: libmimalloc_sys::mi_option_t = 15;
+
+/// Has the kernel give this process ordinary pages only, since mimalloc could not give back the free part of a huge one, and has
+/// mimalloc give back at once what becomes free: later it does so only where something is freed again, and what a wave of
+/// connections took stayed. To be called before threads are started. Without [`Allocator`], or huge pages, it changes nothing.
 pub fn settle() {
     let _ = nix::sys::prctl::set_thp_disable(true);
+    set(PURGE_DELAY, 0);
+}
+
+#[allow(unsafe_code, reason = "a C function that stores a number")]
+fn set(option: libmimalloc_sys::mi_option_t, value: std::ffi::c_long) {
+    // SAFETY: an option that does not exist is ignored, and no value is a pointer.
+    unsafe { libmimalloc_sys::mi_option_set(option, value) }
 }
 
 /// Gives memory that is free, and kept for what comes next, back to the kernel: that of this thread, which is all of it where one
