@@ -54,13 +54,14 @@ pub fn of(headers: &HeaderMap, method: Option<&str>, params: Option<&Params<'_>>
 /// Whether `Accept` takes a media type: the range that names it most closely says so, and `q=0` says no. Without the header
 /// everything is taken (RFC 9110, 12.5.1).
 pub fn accepts(headers: &HeaderMap, media: &str) -> bool {
-    let mut ranges = headers.get_all(http::header::ACCEPT).iter().peekable();
-    match ranges.peek().map(|value| value.as_bytes()) {
-        None => return true,
-        // As all clients send it: the rest only says the same.
-        Some(USUAL) if USUAL_MEDIA.contains(&media) => return true,
-        Some(_) => {}
+    let mut values = headers.get_all(http::header::ACCEPT).iter();
+    match (values.next().map(http::HeaderValue::as_bytes), values.next()) {
+        (None, _) => return true,
+        // As all clients send it, and in one header: the rest only says the same.
+        (Some(USUAL), None) if USUAL_MEDIA.contains(&media) => return true,
+        (Some(_), _) => {}
     }
+    let ranges = headers.get_all(http::header::ACCEPT).iter();
     let family = media.split('/').next().unwrap_or_default();
     let ranges = ranges.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
     let closest = ranges.filter_map(|range| {
@@ -193,6 +194,21 @@ mod tests {
         assert_eq!(era(&[("mcp-protocol-version", "2026-07-28"), ("mcp-session-id", "x")], BARE), Era::Modern);
         assert_eq!(era(&[("mcp-protocol-version", "1900-01-01")], BARE), Era::Modern);
         assert_eq!(era(&[("mcp-protocol-version", "1900-01-01"), ("mcp-session-id", "x")], BARE), Era::Legacy);
+    }
+
+    #[test]
+    fn two_lines_of_accept_are_one_list() {
+        let usual = "application/json, text/event-stream";
+        for more in ["application/json;q=0", "text/event-stream;q=0", "text/*;q=0", "*/*"] {
+            let mut lines = HeaderMap::new();
+            for value in [usual, more] {
+                lines.append(http::header::ACCEPT, value.parse().unwrap());
+            }
+            let list = HeaderMap::from_iter([(http::header::ACCEPT, format!("{usual}, {more}").parse().unwrap())]);
+            for media in USUAL_MEDIA {
+                assert_eq!(accepts(&lines, media), accepts(&list, media), "{media} by {more}");
+            }
+        }
     }
 
     #[test]

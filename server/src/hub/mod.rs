@@ -31,7 +31,7 @@ use tokio::time::{Instant, sleep_until};
 pub use encode::Kind;
 use poller::Poller;
 pub use slab::Ticket;
-use slot::{Next, Slot};
+use slot::{Held, Next, Slot};
 pub use state::Returned;
 use state::State;
 
@@ -403,23 +403,27 @@ impl State {
         (more, std::mem::take(&mut self.returned))
     }
 
-    /// Streams that are not ending: bytes they own, age.
-    fn open(&self) -> Vec<(usize, u64, Ticket)> {
-        let streams = self.slots.iter().filter_map(|(ticket, slot)| match slot {
-            Slot::Stream(held) if held.is_open() && !held.is_doomed => Some((held.bytes(), held.age, ticket)),
+    /// Streams that are not ending.
+    fn held(&self) -> impl Iterator<Item = (Ticket, &Held)> {
+        self.slots.iter().filter_map(|(ticket, slot)| match slot {
+            Slot::Stream(held) if held.is_open() && !held.is_doomed => Some((ticket, held)),
             Slot::Stream(_) | Slot::Idle(_) | Slot::Closing(_) => None,
-        });
-        streams.collect()
+        })
+    }
+
+    /// The same: bytes they own, age.
+    fn open(&self) -> Vec<(usize, u64, Ticket)> {
+        self.held().map(|(ticket, held)| (held.bytes(), held.age, ticket)).collect()
     }
 
     /// Ends the streams whose time is over; `now` counts from the start.
     fn end_old(&mut self, now: Duration, lifetime: Option<Duration>) {
         self.ages.mark(now, self.next_age, lifetime);
         let Some(lifetime) = lifetime else { return };
-        let mut old = self.open();
-        old.retain(|(_, age, _)| self.ages.is_over(*age, now, lifetime));
+        let is_old = |held: &Held| self.ages.is_over(held.age, now, lifetime);
+        let old: Vec<_> = self.held().filter(|(_, held)| is_old(held)).map(|(ticket, _)| ticket).collect();
         self.counts.aged += old.len() as u64;
-        self.doom(old.into_iter().map(|(_, _, ticket)| ticket));
+        self.doom(old.into_iter());
     }
 
     /// These are to end: those inside hyper at once, the others one after another.

@@ -132,24 +132,14 @@ fn labels() -> Value {
 
 #[cfg(test)]
 mod tests {
-    use clap::Parser as _;
     use mcp_crds::McpCluster;
 
     use super::*;
-    use crate::options::{Line, Verb};
-
-    fn options(more: &[&str]) -> Options {
-        let line = ["scale-bench", "run", "--kubeconfig=k", "--operator=o", "--kwok=w", "--out=d"];
-        match Line::parse_from(line.iter().chain(more)).verb {
-            Verb::Run(options) => options,
-            Verb::Clear(_) => unreachable!(),
-        }
-    }
 
     #[test]
     fn the_plan_has_as_many_pods_as_the_options_say() {
         for more in [&[][..], &["--clusters=10", "--shards=3", "--large=0"]] {
-            let options = options(more);
+            let options = Options::test(more);
             let plan = plan(&options);
             assert_eq!(plan.iter().map(|one| one.shards).sum::<u32>(), options.pods_at_rest());
             assert_eq!(plan.iter().map(|one| one.grown).sum::<u32>(), options.pods_at_most());

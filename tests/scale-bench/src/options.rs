@@ -136,20 +136,24 @@ impl Options {
 }
 
 #[cfg(test)]
-mod tests {
-    use super::*;
-
-    fn options(more: &[&str]) -> Options {
+impl Options {
+    /// Those of a run with these flags, and nothing said of where things are.
+    pub(crate) fn test(more: &[&str]) -> Self {
         let line = ["scale-bench", "run", "--kubeconfig=k", "--operator=o", "--kwok=w", "--out=d"];
         match Line::parse_from(line.iter().chain(more)).verb {
             Verb::Run(options) => options,
             Verb::Clear(_) => unreachable!(),
         }
     }
+}
+
+#[cfg(test)]
+mod tests {
+    use super::*;
 
     #[test]
     fn the_defaults_are_the_goal_and_fit_the_pod_range() {
-        let options = options(&[]);
+        let options = Options::test(&[]);
         assert_eq!((options.pods_at_rest(), options.pods_at_most()), (3_300, 12_300));
         assert!((49..=MOST_NODES).contains(&options.nodes()), "{}", options.nodes());
         options.check().unwrap();
@@ -158,7 +162,7 @@ mod tests {
     #[test]
     fn what_the_pod_range_or_a_cluster_cannot_hold_is_refused() {
         for more in [&["--clusters=2000"][..], &["--shards=100"], &["--large=301"], &["--factor=1"], &["--namespaces=0"]] {
-            assert!(options(more).check().is_err(), "{more:?}");
+            assert!(Options::test(more).check().is_err(), "{more:?}");
         }
     }
 }
