@@ -24,6 +24,8 @@ use By::{Cluster, Core, Nothing};
 
 const STATUS: &str = "operator/src/status/tests.rs";
 const SCALE: &str = "operator/src/scale/tests.rs";
+const SCALE_EDGES: &str = "operator/src/scale/tests/edges.rs";
+const SCALE_HOT: &str = "operator/src/scale/tests/hot.rs";
 const PASSES: &str = "operator/src/reconcile/tests.rs";
 
 const CATALOG: By = Cluster("conditions::a_catalog_that_cannot_be_served_says_why");
@@ -123,7 +125,7 @@ const REASONS: &[(&str, &str, &str, By)] = &[
         "ScalingLimited",
         "True",
         "VictimsDoNotFit",
-        Core(SCALE, "what_a_victim_holds_must_fit_the_others_or_one_more_stays", "needs loads that are exact"),
+        Core(SCALE_EDGES, "what_a_victim_holds_must_fit_the_others_or_one_more_stays", "needs loads that are exact"),
     ),
     (
         "ScalingLimited",
@@ -135,14 +137,14 @@ const REASONS: &[(&str, &str, &str, By)] = &[
         "ScalingLimited",
         "True",
         "HotShard",
-        Core(SCALE, "one_hot_shard_among_nine_cool_ones_is_shed_and_nothing_is_scaled", "needs loads that are exact"),
+        Core(SCALE_HOT, "one_hot_shard_among_nine_cool_ones_is_shed_and_nothing_is_scaled", "needs loads that are exact"),
     ),
     (
         "ScalingLimited",
         "True",
         "RolloutInProgress",
         Core(
-            SCALE,
+            SCALE_EDGES,
             "during_a_rollout_nothing_is_scaled_in_and_the_surge_does_not_count",
             "needs load that falls in the seconds of a rollout",
         ),
@@ -151,13 +153,13 @@ const REASONS: &[(&str, &str, &str, By)] = &[
         "ScalingLimited",
         "True",
         "InvalidReport",
-        Core(SCALE, "a_report_that_makes_no_sense_holds_the_size_and_is_named", "no shard sends one"),
+        Core(SCALE_EDGES, "a_report_that_makes_no_sense_holds_the_size_and_is_named", "no shard sends one"),
     ),
     (
         "ScalingLimited",
         "True",
         "ClockMovedBack",
-        Core(SCALE, "a_clock_set_back_holds_everything_and_then_a_window_of_scale_in", "the clock is the machine's"),
+        Core(SCALE_EDGES, "a_clock_set_back_holds_everything_and_then_a_window_of_scale_in", "the clock is the machine's"),
     ),
     ("ScalingLimited", "False", "WithinBounds", LOAD),
     ("ScalingLimited", "False", "ManualReplicas", GOOD),
@@ -180,7 +182,7 @@ const REASONS: &[(&str, &str, &str, By)] = &[
         "True",
         "ShedIneffective",
         Core(
-            SCALE,
+            SCALE_HOT,
             "a_shard_whose_memory_stays_though_its_streams_end_is_told_after_a_step_and_replaced_after_two",
             "needs memory that does not fall",
         ),
