@@ -4,7 +4,7 @@
 //! bin/baseline-hyper    the echo tool on bare hyper: one typed parse, one write; streams that are held and say nothing
 //! bin/baseline-rmcp     the echo tool on the official Rust SDK, with its defaults
 //! bin/baseline-writes   no server: takes sockets, and writes one event to each in a loop
-//! bin/baseline-ours     our library with two tools more: `wait`, which takes a minute, and `raise`, which tells of an update
+//! bin/baseline-ours     our library with three tools more: `wait` takes a minute, `slow` 50 ms, `raise` tells of an update
 //! ```
 //! Each listens on a port of its own choice (`baseline-ours` has the flags of a shard), says so in one line of JSON, and ends
 //! when its standard input does.
@@ -23,6 +23,8 @@ static ALLOCATOR: Allocator = Allocator;
 
 /// What `wait` takes.
 pub const WAIT: std::time::Duration = std::time::Duration::from_mins(1);
+/// What `slow` takes.
+pub const SLOW: std::time::Duration = std::time::Duration::from_millis(50);
 /// The resource whose update `raise` tells.
 pub const RAISED: &str = "bench://watched";
 /// The event that `raise` leads to, on a stream with this id.

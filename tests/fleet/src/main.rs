@@ -2,7 +2,7 @@
 //!
 //! ```text
 //! folders    an McpCluster file → the configuration, keys and credentials that the operator would mount
-//! shard      one process, started as its pod would start it
+//! shard      one process, started as its pod would start it   group   the memory limit of its container
 //! operator   the operator's part: signed POST /load, the membership, the configuration to serve
 //! proxy      one address in front of several shards: every HTTP request goes to the next one
 //! rolling    a rollout, when the command asks for one: another process for each shard, and the old one drained
@@ -14,6 +14,7 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 mod folders;
+mod group;
 mod operator;
 mod proxy;
 mod rolling;
@@ -26,6 +27,7 @@ use std::sync::{Arc, Mutex};
 
 use clap::Parser;
 use folders::Folders;
+use group::Group;
 use operator::Operator;
 use proxy::{Proxy, Upstreams};
 use rolling::{Progress, Rolling};
@@ -39,7 +41,7 @@ const ENV_URL: &str = "MCP_URL";
 /// Where it asks for a rollout.
 const ENV_ROLL_URL: &str = "MCP_ROLL_URL";
 
-/// Where the command finds the shards when there is no proxy: JSON, one object each with `url`, `admin` and `pid`.
+/// Where the command finds the shards when there is no proxy: JSON, one object each with `url`, `admin`, `pid` and `group`.
 const ENV_SHARDS: &str = "MCP_SHARDS";
 
 /// Starts shards on this machine, then runs a command against them.
@@ -77,6 +79,10 @@ struct Flags {
     #[arg(long, conflicts_with = "rolling")]
     direct: bool,
 
+    /// Each shard in a control group of its own with this memory limit, as its container would be. Needs root.
+    #[arg(long, value_name = "MIB", conflicts_with = "rolling", value_parser = clap::value_parser!(u32).range(16..))]
+    memory_limit: Option<u32>,
+
     /// The command, and its arguments.
     #[arg(last = true, required = true)]
     command: Vec<String>,
@@ -110,7 +116,9 @@ async fn run(flags: Flags) -> Result<ExitCode, String> {
     let upstreams = Arc::new(Upstreams::default());
     let mut shards = Vec::new();
     for (number, addresses) in addresses.into_iter().enumerate() {
-        shards.push(Shard::start(&flags.server, number, addresses, &folders, &flags.logs)?);
+        let name = format!("fleet-{}-{number}", std::process::id());
+        let group = flags.memory_limit.map(|mib| Group::new(&name, u64::from(mib) << 20)).transpose()?;
+        shards.push(Shard::start(&flags.server, number, addresses, &folders, &flags.logs, group)?);
         upstreams.add(number, addresses.data);
     }
     let operator = Arc::new(Operator::new(&folders, &shards));

@@ -113,7 +113,7 @@ impl Rolling {
         for _ in 0..shards.len() {
             let number = shards.iter().map(|shard| shard.number + 1).max().unwrap_or(0);
             let addresses = shard::free_addresses(1)?.pop().ok_or("no address")?;
-            shards.push(Shard::start(&self.server, number, addresses, &self.folders, &self.logs)?);
+            shards.push(Shard::start(&self.server, number, addresses, &self.folders, &self.logs, None)?);
             self.operator.enlist(&shards);
             self.operator.until_serving(&mut shards).await?;
             self.upstreams.add(number, addresses.data);

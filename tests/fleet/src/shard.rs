@@ -10,6 +10,7 @@ use mcp_crds::shard::{ENV_CLUSTER, ENV_CONFIG_DIR, ENV_CREDENTIALS_DIR, ENV_KEYS
 use tokio::process::{Child, Command};
 
 use crate::folders::Folders;
+use crate::group::Group;
 
 /// Name of the cluster that all shards belong to.
 const CLUSTER: &str = "fleet";
@@ -31,6 +32,8 @@ pub(crate) struct Shard {
     pub(crate) addresses: Addresses,
     log: PathBuf,
     child: Child,
+    /// After the process, so that it can be removed.
+    group: Option<Group>,
 }
 
 /// Free ports on the loopback interface. They are let go before the shards take them, all at the same time, so that none is
@@ -52,11 +55,13 @@ impl Shard {
         addresses: Addresses,
         folders: &Folders,
         logs: &Path,
+        group: Option<Group>,
     ) -> Result<Self, String> {
         let name = format!("{CLUSTER}-{number}");
         let log = logs.join(format!("{name}.log"));
         let file = File::create(&log).map_err(|error| format!("{}: {error}", log.display()))?;
-        let child = Command::new(server)
+        let mut command = group.as_ref().map_or_else(|| Command::new(server), |group| group.command(server));
+        let child = command
             .env_clear()
             .envs([(ENV_CLUSTER, CLUSTER), (ENV_NAMESPACE, "default"), (ENV_SHARD, &name), ("MCP_LOG_FORMAT", "text")])
             .envs([
@@ -76,7 +81,7 @@ impl Shard {
             .kill_on_drop(true)
             .spawn()
             .map_err(|error| format!("{}: {error}", server.display()))?;
-        Ok(Self { number, name, addresses, log, child })
+        Ok(Self { number, name, addresses, log, child, group })
     }
 
     /// What the other shards are told of it.
@@ -91,6 +96,7 @@ impl Shard {
             "url": format!("http://{data}/mcp"),
             "admin": format!("http://{admin}"),
             "pid": self.child.id(),
+            "group": self.group.as_ref().map(Group::folder),
         })
     }
 

@@ -72,20 +72,36 @@ impl Holders {
     }
 }
 
+/// What became of one update.
+#[derive(Clone, Copy, Debug)]
+pub(crate) struct Round {
+    /// From the raise to the last delivery.
+    pub(crate) took: Duration,
+    pub(crate) reached: u64,
+    pub(crate) wanted: u64,
+}
+
+/// Raises one update, at each of these servers at the same time, and waits until the last stream has it.
+pub(crate) fn round(holders: &mut Holders, raise_at: &[Target], era: Era, tool: &str) -> Result<Round, String> {
+    holders.arm()?;
+    let mut callers = raise_at.iter().map(|target| Caller::ready(target, era, tool)).collect::<Result<Vec<_>, _>>()?;
+    let raised = now();
+    callers.iter_mut().try_for_each(Caller::send)?;
+    callers.iter_mut().try_for_each(|caller| caller.hear(tool))?;
+    let (reached, wanted, last) = holders.delivered()?;
+    Ok(Round { took: last.saturating_sub(raised), reached, wanted })
+}
+
 /// Holds streams, raises updates by calls of a tool, and tells how long each took to the last stream.
 pub(crate) fn run(mut holders: Holders, raise_at: &Target, era: Era, tool: &str, rounds: usize) -> Result<Summary, String> {
     let mut to_last = Latency::new();
     let (mut delivered, mut of) = (0, 0);
-    for round in 0..rounds {
-        holders.arm()?;
-        let raised = now();
-        call(raise_at, era, tool)?;
-        let (reached, wanted, last) = holders.delivered()?;
-        let span = last.saturating_sub(raised);
-        to_last.add(span);
+    for n in 1..=rounds {
+        let Round { took, reached, wanted } = round(&mut holders, std::slice::from_ref(raise_at), era, tool)?;
+        to_last.add(took);
         delivered += reached;
         of += wanted;
-        eprintln!("mcp-load: round {}: {reached} of {wanted} streams in {:.1} ms", round + 1, span.as_secs_f64() * 1e3);
+        eprintln!("mcp-load: round {n}: {reached} of {wanted} streams in {:.1} ms", took.as_secs_f64() * 1e3);
     }
     let end = holders.end()?;
     Ok(Summary::default()
@@ -100,21 +116,36 @@ fn now() -> Duration {
     SystemTime::now().duration_since(UNIX_EPOCH).unwrap_or_default()
 }
 
-/// One call over one connection.
-pub(crate) fn call(target: &Target, era: Era, tool: &str) -> Result<(), String> {
-    let mut socket = TcpStream::connect(target.address).map_err(|error| error.to_string())?;
-    socket.set_read_timeout(Some(ANSWERED_WITHIN)).map_err(|error| error.to_string())?;
-    let mut session = None;
-    if era == Era::Legacy {
-        session = ask(&mut socket, &request::initialize(target))?.session;
-    }
-    let mut call = Call::new(target, era, tool, "x", session.as_deref());
-    let answer = ask(&mut socket, call.with_id(1))?;
-    if answer.good { Ok(()) } else { Err(format!("{tool} is answered with status {} and no result", answer.status)) }
+/// One call over one connection, which is open before it is counted.
+#[derive(Debug)]
+struct Caller {
+    socket: TcpStream,
+    call: Call,
 }
 
-fn ask(socket: &mut TcpStream, request: &[u8]) -> Result<crate::response::Answer, String> {
-    socket.write_all(request).map_err(|error| error.to_string())?;
+impl Caller {
+    fn ready(target: &Target, era: Era, tool: &str) -> Result<Self, String> {
+        let mut socket = TcpStream::connect(target.address).map_err(|error| error.to_string())?;
+        socket.set_read_timeout(Some(ANSWERED_WITHIN)).map_err(|error| error.to_string())?;
+        let mut session = None;
+        if era == Era::Legacy {
+            socket.write_all(&request::initialize(target)).map_err(|error| error.to_string())?;
+            session = hear(&mut socket)?.session;
+        }
+        Ok(Self { socket, call: Call::new(target, era, tool, "x", session.as_deref()) })
+    }
+
+    fn send(&mut self) -> Result<(), String> {
+        self.socket.write_all(self.call.with_id(1)).map_err(|error| error.to_string())
+    }
+
+    fn hear(&mut self, tool: &str) -> Result<(), String> {
+        let answer = hear(&mut self.socket)?;
+        if answer.good { Ok(()) } else { Err(format!("{tool} is answered with status {} and no result", answer.status)) }
+    }
+}
+
+fn hear(socket: &mut TcpStream) -> Result<crate::response::Answer, String> {
     let mut reader = Reader::new();
     let mut bytes = [0; 4096];
     let mut answer = None;

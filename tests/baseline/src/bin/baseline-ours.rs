@@ -1,9 +1,9 @@
-//! Our library with the two tools that a benchmark needs: one that takes long, and one that tells of an update. It has the
+//! Our library with the tools that a benchmark needs: two that take their time, and one that tells of an update. It has the
 //! flags of a shard.
 
 use std::process::ExitCode;
 
-use mcp_baseline::{RAISED, WAIT};
+use mcp_baseline::{RAISED, SLOW, WAIT};
 use mcp_server::library::{Context, Program, Tool};
 use schemars::JsonSchema;
 use serde::Deserialize;
@@ -19,6 +19,10 @@ fn main() -> ExitCode {
         .tool(Tool::new("wait", "Takes a minute."), async |_: Context, _: Said| {
             tokio::time::sleep(WAIT).await;
             Ok("waited")
+        })
+        .tool(Tool::new("slow", "Takes 50 ms."), async |_: Context, _: Said| {
+            tokio::time::sleep(SLOW).await;
+            Ok("slow")
         })
         .tool(Tool::new("raise", "Tells of an update."), async |call: Context, said: Said| {
             let uri = said.text.filter(|text| text.starts_with("bench://"));

@@ -1,5 +1,5 @@
-//! The figures that are measured, one function for each group. Servers take turns, so that what the machine does meanwhile is
-//! in all of them.
+//! What one server does: calls, streams, idle connections, one function for each group. Servers take turns, so that what the
+//! machine does meanwhile is in all of them.
 
 use std::path::PathBuf;
 use std::thread::sleep;
@@ -8,14 +8,12 @@ use std::time::Duration;
 use serde_json::{Value, json};
 
 use super::plot::{Axes, Line, svg};
-use super::proc;
-use super::server::{CORES, Kind, Server, load, measure};
+use super::server::{Kind, Needs, Server, load, measure};
 use super::table::{Figure, Goal};
-use crate::fanout;
 use crate::request::Era;
 
 /// Memory is read when the process has been quiet for a moment.
-const SETTLE: Duration = Duration::from_millis(1500);
+pub(super) const SETTLE: Duration = Duration::from_millis(1500);
 
 /// How much is measured.
 #[derive(Clone, Debug)]
@@ -29,6 +27,16 @@ pub(super) struct Scale {
     pub(super) sessions: usize,
     pub(super) abandoned: usize,
     pub(super) mute_seconds: u64,
+    pub(super) overload_seconds: u64,
+    /// Of the group `hundred`.
+    pub(super) many: Many,
+}
+
+/// Streams over six shards, and for how long.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Many {
+    pub(super) streams: usize,
+    pub(super) seconds: u64,
 }
 
 /// Where things are, and what was measured.
@@ -44,43 +52,33 @@ pub(super) struct Lab {
     pub(super) notes: String,
 }
 
-/// A group of figures, by the name that `--only` takes.
-pub(super) type Measure = fn(&mut Lab) -> Result<(), String>;
-pub(super) const ALL: [(&str, Measure); 9] = [
-    ("calls", calls),
-    ("open", open_loop),
-    ("streams", streams),
-    ("legacy", legacy_streams),
-    ("idle", idle),
-    ("initialize", initialize),
-    ("abandoned", abandoned),
-    ("mute", mute),
-    ("fanout", fan_out),
-];
-
-const ERAS: [Era; 2] = [Era::Modern, Era::Legacy];
+pub(super) const ERAS: [Era; 2] = [Era::Modern, Era::Legacy];
 
 impl Lab {
-    fn start(&self, kind: Kind) -> Result<Server, String> {
-        Server::start(kind, &self.binaries, self.scratch.path())
+    pub(super) fn start(&self, kind: Kind) -> Result<Server, String> {
+        self.start_with(kind, Needs::default())
+    }
+
+    pub(super) fn start_with(&self, kind: Kind, needs: Needs) -> Result<Server, String> {
+        Server::start(kind, needs, &self.binaries, self.scratch.path())
     }
 
     fn three(&self) -> Result<[Server; 3], String> {
         Ok([self.start(Kind::Ours(1))?, self.start(Kind::Hyper)?, self.start(Kind::Sdk)?])
     }
 
-    fn add(&mut self, figure: Figure) {
+    pub(super) fn add(&mut self, figure: Figure) {
         eprintln!("{}", super::table::table(std::slice::from_ref(&figure)).lines().nth(2).unwrap_or_default());
         self.figures.push(figure);
     }
 }
 
 /// Which server begins changes from pair to pair.
-fn order<T>(items: &[T], pair: usize) -> impl Iterator<Item = (usize, &T)> {
+pub(super) fn order<T>(items: &[T], pair: usize) -> impl Iterator<Item = (usize, &T)> {
     (0..items.len()).map(move |n| (n + pair) % items.len()).map(move |n| (n, &items[n]))
 }
 
-fn samples(figure: &mut Figure, server: usize) -> &mut Vec<f64> {
+pub(super) fn samples(figure: &mut Figure, server: usize) -> &mut Vec<f64> {
     match server {
         0 => &mut figure.ours,
         1 => &mut figure.hyper,
@@ -88,12 +86,12 @@ fn samples(figure: &mut Figure, server: usize) -> &mut Vec<f64> {
     }
 }
 
-fn number(value: &Value, path: &str) -> f64 {
+pub(super) fn number(value: &Value, path: &str) -> f64 {
     value.pointer(path).and_then(Value::as_f64).unwrap_or(f64::NAN)
 }
 
 /// CPU per call, calls per second, and p99 of saturation.
-fn calls(lab: &mut Lab) -> Result<(), String> {
+pub(super) fn calls(lab: &mut Lab) -> Result<(), String> {
     let servers = lab.three()?;
     for era in ERAS {
         for connections in [32, 256] {
@@ -137,7 +135,7 @@ fn calls(lab: &mut Lab) -> Result<(), String> {
     Ok(())
 }
 
-fn holding(server: &Server, era: Era, streams: usize) -> [String; 4] {
+pub(super) fn holding(server: &Server, era: Era, streams: usize) -> [String; 4] {
     [
         "hold".to_owned(),
         format!("--url={}", server.urls.join(",")),
@@ -146,14 +144,14 @@ fn holding(server: &Server, era: Era, streams: usize) -> [String; 4] {
     ]
 }
 
-fn hold(arguments: &[String]) -> Result<(crate::processes::Worker, Value), String> {
+pub(super) fn hold(arguments: &[String]) -> Result<(crate::processes::Worker, Value), String> {
     let mut worker = load(&arguments.iter().map(String::as_str).collect::<Vec<_>>())?;
     let said = worker.hear("held")?;
     Ok((worker, said))
 }
 
 /// Latency at 2,000 calls a second while streams are held.
-fn open_loop(lab: &mut Lab) -> Result<(), String> {
+pub(super) fn open_loop(lab: &mut Lab) -> Result<(), String> {
     let servers = lab.three()?;
     let streams = lab.scale.streams;
     let mut holders = Vec::new();
@@ -189,7 +187,7 @@ fn open_loop(lab: &mut Lab) -> Result<(), String> {
     Ok(())
 }
 
-fn open_calls(server: &Server, rate: usize, seconds: f64) -> Result<Value, String> {
+pub(super) fn open_calls(server: &Server, rate: usize, seconds: f64) -> Result<Value, String> {
     measure(
         &[
             "calls",
@@ -222,7 +220,7 @@ fn latency_plot(lab: &mut Lab, servers: &[Server; 3]) -> Result<(), String> {
 }
 
 /// What one held stream takes, and how fast streams are opened.
-fn streams(lab: &mut Lab) -> Result<(), String> {
+pub(super) fn streams(lab: &mut Lab) -> Result<(), String> {
     let count = lab.scale.streams;
     let mut bytes = Figure::new(format!("RSS per held modern stream, {count} of them"), "B", Goal::AtMost(512.0));
     let mut rate = Figure::new("modern streams opened per second", "1/s", Goal::AtLeastTimes(0.7));
@@ -272,7 +270,7 @@ fn memory_plot(lab: &mut Lab) -> Result<(), String> {
 }
 
 /// The same of the legacy era: six shards of ours, each next request of a session to another.
-fn legacy_streams(lab: &mut Lab) -> Result<(), String> {
+pub(super) fn legacy_streams(lab: &mut Lab) -> Result<(), String> {
     let count = lab.scale.streams;
     let mut bytes = Figure::new(format!("RSS per held legacy stream, {count} of them"), "B", Goal::AtMost(1024.0));
     let mut rate = Figure::new("legacy streams opened per second", "1/s", Goal::AtLeastTimes(0.7));
@@ -291,7 +289,7 @@ fn legacy_streams(lab: &mut Lab) -> Result<(), String> {
 }
 
 /// A connection that has called, and is quiet.
-fn idle(lab: &mut Lab) -> Result<(), String> {
+pub(super) fn idle(lab: &mut Lab) -> Result<(), String> {
     let count = lab.scale.streams.min(10_000);
     let mut bytes =
         Figure::new(format!("RSS per idle keep-alive connection, {count} of them, after 6 s"), "B", Goal::AtMost(1024.0));
@@ -313,140 +311,6 @@ fn idle(lab: &mut Lab) -> Result<(), String> {
     }
     lab.add(bytes);
     lab.add(call);
-    Ok(())
-}
-
-/// Sessions that nobody ends.
-fn initialize(lab: &mut Lab) -> Result<(), String> {
-    let sessions = lab.scale.sessions;
-    let mut grown = Figure::new(format!("RSS after {sessions} initialize never closed"), "KiB", Goal::AtMost(1024.0));
-    for pair in 0..lab.scale.few {
-        for (n, kind) in [(0, Kind::Ours(1)), (2, Kind::Sdk)] {
-            if n == 2 && pair > 0 {
-                continue;
-            }
-            let server = lab.start(kind)?;
-            // The first requests of a process are not those that are counted: buffers and tables are made then.
-            let warm = ["calls", &format!("--url={}", server.urls[0]), "--era=legacy", "--seconds=0.5", "--warm-up=0.2"];
-            measure(&warm, "good")?;
-            sleep(Duration::from_millis(500));
-            let before = server.rss();
-            let arguments = ["flood", &format!("--url={}", server.urls[0]), &format!("--sessions={sessions}")];
-            let said = measure(&arguments, "sessions")?;
-            sleep(Duration::from_millis(500));
-            let after = server.rss();
-            samples(&mut grown, n).push((after as f64 - before as f64) / 1024.0);
-            lab.raw
-                .push(json!({ "figure": "initialize", "server": kind.name(), "before": before, "after": after, "said": said }));
-        }
-    }
-    lab.add(grown);
-    Ok(())
-}
-
-/// Calls of a minute whose clients go.
-fn abandoned(lab: &mut Lab) -> Result<(), String> {
-    let calls = lab.scale.abandoned;
-    for era in ERAS {
-        let mut left = Figure::new(
-            format!("calls that run on after {calls} were abandoned, {}", era.name()),
-            "",
-            Goal::AtMost(if era == Era::Modern { 0.0 } else { 256.0 }),
-        );
-        let mut grown = Figure::new(format!("RSS after {calls} abandoned calls, {}", era.name()), "KiB", Goal::None);
-        for (n, kind) in [(0, Kind::OursWithTools(1)), (2, Kind::Sdk)] {
-            let server = lab.start(kind)?;
-            let before = server.rss();
-            let said = measure(
-                &[
-                    "abandon",
-                    &format!("--url={}", server.urls[0]),
-                    &format!("--era={}", era.name()),
-                    &format!("--calls={calls}"),
-                    "--at-once=500",
-                ],
-                "abandoned",
-            )?;
-            sleep(SETTLE);
-            let (after, running) = (server.rss(), server.metric("mcp_requests_in_flight"));
-            samples(&mut grown, n).push((after as f64 - before as f64) / 1024.0);
-            if n == 0 {
-                left.ours.push(running);
-                left.note = format!("abandoned {}, refused with 503 {}", said["abandoned"], said["refused_503"]);
-            }
-            lab.raw.push(json!({ "figure": "abandoned", "era": era.name(), "server": kind.name(), "running": running, "before": before, "after": after, "said": said }));
-        }
-        lab.add(left);
-        lab.add(grown);
-    }
-    Ok(())
-}
-
-/// Peers that never read, and events that are meant for them.
-fn mute(lab: &mut Lab) -> Result<(), String> {
-    const PEERS: usize = 1000;
-    let server = lab.start(Kind::OursWithTools(1))?;
-    let uri = format!("bench://{}", "m".repeat(900));
-    let (rss, kernel) = (server.rss(), proc::tcp_buffers());
-    let mut arguments = holding(&server, Era::Modern, PEERS).to_vec();
-    arguments.extend(["--mute".to_owned(), format!("--uri={uri}")]);
-    let (mut holder, _) = hold(&arguments)?;
-    let seconds = lab.scale.mute_seconds;
-    let mut most = (0, 0);
-    let mut latest = Value::Null;
-    let mut raising = load(&[
-        "calls",
-        &format!("--url={}", server.urls[0]),
-        "--tool=raise",
-        &format!("--text={uri}"),
-        "--rate=10",
-        "--connections=2",
-        "--warm-up=0",
-        &format!("--seconds={seconds}"),
-    ])?;
-    for _ in 0..seconds / 3 {
-        latest = open_calls(&server, 1000, 2.5)?;
-        most = (most.0.max(server.rss().saturating_sub(rss)), most.1.max(proc::tcp_buffers().saturating_sub(kernel)));
-    }
-    let raised = raising.hear("good")?;
-    let left = server.metric("mcp_streams");
-    holder.end("end")?;
-    let mut user = Figure::new(format!("memory per peer of {PEERS} that never read"), "KiB", Goal::AtMost(64.0));
-    user.ours.push((most.0 + most.1) as f64 / PEERS as f64 / 1024.0);
-    user.note = format!(
-        "most within {seconds} s, 10 events/s of 1 KB: user {:.1}, kernel {:.1}, both ends of the sockets",
-        most.0 as f64 / PEERS as f64 / 1024.0,
-        most.1 as f64 / PEERS as f64 / 1024.0
-    );
-    let mut ended = Figure::new(format!("of them still held after {seconds} s"), "", Goal::AtMost(0.0));
-    ended.ours.push(left);
-    let mut calls = Figure::new("p95 of 1,000 other calls/s meanwhile", "µs", Goal::None);
-    calls.ours.push(number(&latest, "/latency_us/p95"));
-    lab.raw.push(json!({ "figure": "mute", "raised": raised, "calls": latest, "left": left, "most": [most.0, most.1] }));
-    for figure in [user, ended, calls] {
-        lab.add(figure);
-    }
-    Ok(())
-}
-
-/// One update to all streams over six shards, and to the same number of sockets in a loop.
-fn fan_out(lab: &mut Lab) -> Result<(), String> {
-    let streams = lab.scale.streams;
-    let mut time = Figure::new(format!("one update to {streams} streams, raise to last delivery"), "µs", Goal::None);
-    time.note = String::from("ours: six shards; hyper's column: a bare write loop in one process; goal ≤ 1.5 ×");
-    for (n, kind) in [(0, Kind::OursWithTools(6)), (1, Kind::Writes)] {
-        let server = lab.start(kind)?;
-        let mut arguments = holding(&server, Era::Modern, streams)[..3].to_vec();
-        arguments.extend(["--uri=bench://watched".to_owned(), format!("--core={}", CORES.1)]);
-        let (holders, _) = fanout::Holders::start(&arguments, streams, streams.div_ceil(15_000))?;
-        let target = server.urls[0].parse()?;
-        let said = fanout::run(holders, &target, Era::Modern, "raise", lab.scale.pairs)?;
-        let said: Value = serde_json::from_str(&said.text(true)).unwrap_or_default();
-        samples(&mut time, n).push(number(&said, "/to_last_us/p50"));
-        lab.raw.push(json!({ "figure": "fanout", "server": kind.name(), "said": said }));
-    }
-    time.goal = Goal::AtMostTimes(1.5);
-    lab.add(time);
     Ok(())
 }
 

@@ -1,12 +1,18 @@
 //! The figures of docs/benchmarks.md: servers in turn, pairs, medians, goals.
 //!
 //! ```text
-//! figures   what is measured, one function for each group     server   ours, hyper, the SDK: started on one core
-//! proc      CPU and memory, as the kernel counts them          table    samples → medians, ratios, goals
+//! figures   calls, streams, idle connections         hostile   sessions, calls and peers that are left alone
+//! overload  ten times what a shard may do            fan       one update to all streams
+//! hundred   100,000 streams over six small shards    server    ours, hyper, the SDK: started on one core
+//! proc      CPU and memory, as the kernel counts     table     samples → medians, ratios, goals
 //! plot      lines as SVG
 //! ```
 
+mod fan;
 mod figures;
+mod hostile;
+mod hundred;
+mod overload;
 mod plot;
 mod proc;
 mod server;
@@ -18,10 +24,26 @@ use std::process::Command;
 use std::time::Instant;
 
 use clap::Args;
-use figures::{ALL, Lab, Scale};
+use figures::{Lab, Many, Scale};
 use serde_json::json;
 
 use crate::pin;
+
+/// A group of figures, by the name that `--only` takes.
+type Measure = fn(&mut Lab) -> Result<(), String>;
+const ALL: [(&str, Measure); 11] = [
+    ("calls", figures::calls),
+    ("open", figures::open_loop),
+    ("streams", figures::streams),
+    ("legacy", figures::legacy_streams),
+    ("idle", figures::idle),
+    ("initialize", hostile::initialize),
+    ("abandoned", hostile::abandoned),
+    ("mute", hostile::mute),
+    ("fanout", fan::fan_out),
+    ("overload", overload::overload),
+    ("hundred", hundred::hundred),
+];
 
 /// What is measured, and with what.
 #[derive(Debug, Args)]
@@ -30,7 +52,7 @@ pub(crate) struct Flags {
     #[arg(long, value_name = "DIR", default_value = "target/release")]
     binaries: PathBuf,
 
-    /// Only these groups: calls, open, streams, legacy, idle, initialize, abandoned, mute, fanout.
+    /// Only these groups: calls, open, streams, legacy, idle, initialize, abandoned, mute, fanout, overload, hundred.
     #[arg(long, value_name = "NAMES", value_delimiter = ',')]
     only: Vec<String>,
 
@@ -49,6 +71,14 @@ pub(crate) struct Flags {
     /// Streams that are held.
     #[arg(long, value_name = "N", default_value_t = 15_000, value_parser = clap::value_parser!(u32).range(100..=100_000))]
     streams: u32,
+
+    /// Streams of the group `hundred`, over six shards.
+    #[arg(long, value_name = "N", default_value_t = 100_000, value_parser = clap::value_parser!(u32).range(100..=110_000))]
+    hundred_streams: u32,
+
+    /// Seconds of calls in the group `hundred`.
+    #[arg(long, value_name = "N", default_value_t = 600, value_parser = clap::value_parser!(u16).range(5..=3600))]
+    hundred_seconds: u16,
 
     /// See whether it works: few and short samples that prove nothing.
     #[arg(long)]
@@ -115,7 +145,17 @@ pub(crate) fn run(flags: &Flags) -> Result<(), String> {
 
 fn scale(flags: &Flags) -> Scale {
     if flags.quick {
-        return Scale { pairs: 2, seconds: 0.5, streams: 2000, few: 1, sessions: 5000, abandoned: 2000, mute_seconds: 6 };
+        return Scale {
+            pairs: 2,
+            seconds: 0.5,
+            streams: 2000,
+            few: 1,
+            sessions: 5000,
+            abandoned: 2000,
+            mute_seconds: 6,
+            overload_seconds: 5,
+            many: Many { streams: 6000, seconds: 8 },
+        };
     }
     Scale {
         pairs: usize::from(flags.pairs),
@@ -125,6 +165,8 @@ fn scale(flags: &Flags) -> Scale {
         sessions: 60_000,
         abandoned: 30_000,
         mute_seconds: 60,
+        overload_seconds: 60,
+        many: Many { streams: flags.hundred_streams as usize, seconds: u64::from(flags.hundred_seconds) },
     }
 }
 

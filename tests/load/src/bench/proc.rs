@@ -1,6 +1,7 @@
 //! What the kernel says of a process.
 
 use std::fs;
+use std::path::Path;
 use std::time::Duration;
 
 /// Time on a processor, of all threads of these processes.
@@ -31,6 +32,20 @@ fn kib(text: &str, name: &str) -> u64 {
     line.and_then(|line| line.trim().strip_suffix(" kB")?.parse().ok()).unwrap_or(0)
 }
 
+/// Bytes that a control group is charged for, without pages of files that the kernel could drop.
+pub(super) fn charged(group: &Path) -> u64 {
+    let read = |name: &str| fs::read_to_string(group.join(name));
+    let used = read("memory.usage_in_bytes").or_else(|_| read("memory.current")).unwrap_or_default();
+    let idle = stat(&read("memory.stat").unwrap_or_default());
+    used.trim().parse::<u64>().unwrap_or(0).saturating_sub(idle)
+}
+
+/// `total_inactive_file` of version 1, where it stands for the groups below too, or `inactive_file` of version 2.
+fn stat(text: &str) -> u64 {
+    let value = |name: &str| text.lines().find_map(|line| line.strip_prefix(name)?.strip_prefix(' ')?.parse().ok());
+    value("total_inactive_file").or_else(|| value("inactive_file")).unwrap_or(0)
+}
+
 /// Bytes of all TCP buffers of the machine.
 pub(super) fn tcp_buffers() -> u64 {
     let text = fs::read_to_string("/proc/net/sockstat").unwrap_or_default();
@@ -53,6 +68,8 @@ mod tests {
         assert_eq!(on_cpu("1500 20 3\n"), Duration::from_nanos(1500));
         assert_eq!(kib("55-66 ---p 00\nRss:                1234 kB\nPss: 1 kB\n", "Rss:"), 1234);
         assert_eq!(pages("TCP: inuse 5 orphan 0 tw 2 alloc 7 mem 9"), 9);
+        assert_eq!(stat("cache 9\ninactive_file 1\ntotal_inactive_file 4096\n"), 4096);
+        assert_eq!(stat("anon 9\ninactive_file 8192\n"), 8192);
         assert!(rss(&[std::process::id()]) > 0 && cpu(&[std::process::id()]) > Duration::ZERO);
     }
 }

@@ -24,7 +24,17 @@ pub(super) enum Kind {
     OursWithTools(usize),
     Hyper,
     Sdk,
-    Writes,
+    /// So many loops that write.
+    Writes(usize),
+}
+
+/// What a group of figures needs of our shards that others do not.
+#[derive(Clone, Copy, Debug, Default)]
+pub(super) struct Needs {
+    /// Requests of a shard at one time, instead of the default.
+    pub(super) in_flight: Option<u32>,
+    /// Each in a control group with this limit, MiB, where the machine lets one be made.
+    pub(super) memory: Option<u32>,
 }
 
 impl Kind {
@@ -33,7 +43,7 @@ impl Kind {
             Self::Ours(_) | Self::OursWithTools(_) => "ours",
             Self::Hyper => "hyper",
             Self::Sdk => "SDK",
-            Self::Writes => "write loop",
+            Self::Writes(_) => "write loop",
         }
     }
 }
@@ -45,41 +55,49 @@ pub(super) struct Server {
     pub(super) urls: Vec<String>,
     pub(super) pids: Vec<u32>,
     admins: Vec<String>,
-    _worker: Worker,
+    groups: Vec<PathBuf>,
+    _workers: Vec<Worker>,
 }
 
 impl Server {
-    pub(super) fn start(kind: Kind, binaries: &Path, scratch: &Path) -> Result<Self, String> {
+    pub(super) fn start(kind: Kind, needs: Needs, binaries: &Path, scratch: &Path) -> Result<Self, String> {
         pin(CORES.0)?;
-        let started = Self::start_here(kind, binaries, scratch);
+        let started = Self::start_here(kind, needs, binaries, scratch);
         pin(CORES.1)?;
         started
     }
 
-    fn start_here(kind: Kind, binaries: &Path, scratch: &Path) -> Result<Self, String> {
+    fn start_here(kind: Kind, needs: Needs, binaries: &Path, scratch: &Path) -> Result<Self, String> {
         let binary = |name: &str| binaries.join(name);
         let fleet = |server: &str, shards: usize| {
             let mut command = Command::new(binary("fleet"));
-            command.arg("--server").arg(binary(server)).arg("--manifest").arg(manifest(scratch)?);
+            command.arg("--server").arg(binary(server)).arg("--manifest").arg(manifest(scratch, needs)?);
             command.arg("--logs").arg(scratch.join("logs")).arg(format!("--shards={shards}")).arg("--direct");
+            command.args(needs.memory.map(|mib| format!("--memory-limit={mib}")));
             command.args(["--", "sh", "-c", "echo \"{\\\"shards\\\":$MCP_SHARDS}\"; exec cat"]);
             Ok::<_, String>(command)
         };
-        let mut command = match kind {
-            Kind::Ours(shards) => fleet("mcp-server", shards)?,
-            Kind::OursWithTools(shards) => fleet("baseline-ours", shards)?,
-            Kind::Hyper => Command::new(binary("baseline-hyper")),
-            Kind::Sdk => Command::new(binary("baseline-rmcp")),
-            Kind::Writes => Command::new(binary("baseline-writes")),
+        let (mut command, count) = match kind {
+            Kind::Ours(shards) => (fleet("mcp-server", shards)?, 1),
+            Kind::OursWithTools(shards) => (fleet("baseline-ours", shards)?, 1),
+            Kind::Hyper => (Command::new(binary("baseline-hyper")), 1),
+            Kind::Sdk => (Command::new(binary("baseline-rmcp")), 1),
+            Kind::Writes(loops) => (Command::new(binary("baseline-writes")), loops),
         };
-        let mut worker = Worker::start(&mut command)?;
-        let shards = match kind {
-            Kind::Ours(_) | Kind::OursWithTools(_) => worker.hear("shards")?["shards"].as_array().cloned().unwrap_or_default(),
-            Kind::Hyper | Kind::Sdk | Kind::Writes => vec![worker.hear("url")?],
-        };
+        let mut workers = (0..count).map(|_| Worker::start(&mut command)).collect::<Result<Vec<_>, _>>()?;
+        let mut shards = Vec::new();
+        for worker in &mut workers {
+            match kind {
+                Kind::Ours(_) | Kind::OursWithTools(_) => {
+                    shards.extend(worker.hear("shards")?["shards"].as_array().cloned().unwrap_or_default());
+                }
+                Kind::Hyper | Kind::Sdk | Kind::Writes(_) => shards.push(worker.hear("url")?),
+            }
+        }
         let text = |name: &str| shards.iter().filter_map(|one| Some(one[name].as_str()?.to_owned())).collect::<Vec<_>>();
         let pids = shards.iter().filter_map(|one| u32::try_from(one["pid"].as_u64()?).ok()).collect();
-        Ok(Self { kind, urls: text("url"), pids, admins: text("admin"), _worker: worker })
+        let groups = text("group").into_iter().map(PathBuf::from).collect();
+        Ok(Self { kind, urls: text("url"), pids, admins: text("admin"), groups, _workers: workers })
     }
 
     pub(super) fn rss(&self) -> u64 {
@@ -90,19 +108,36 @@ impl Server {
         proc::cpu(&self.pids)
     }
 
+    /// What the kernel charges each shard for, without what it could drop: bytes. Of the process alone where it has no
+    /// control group.
+    pub(super) fn charged(&self) -> Vec<u64> {
+        if self.groups.is_empty() {
+            return self.pids.iter().map(|pid| proc::rss(&[*pid])).collect();
+        }
+        self.groups.iter().map(|group| proc::charged(group)).collect()
+    }
+
+    /// Whether each shard has a memory limit.
+    pub(super) fn is_limited(&self) -> bool {
+        !self.groups.is_empty()
+    }
+
     /// A metric, summed over labels and shards; zero where there are none.
     pub(super) fn metric(&self, name: &str) -> f64 {
         self.admins.iter().filter_map(|admin| scrape(admin).ok()).map(|text| sum(&text, name)).sum()
     }
 }
 
-/// The catalog of the benchmarks: a hundred tools, and limits that are there but not reached.
-fn manifest(scratch: &Path) -> Result<PathBuf, String> {
-    let mut text = "apiVersion: mcpcluster.dev/v1alpha1\nkind: McpCluster\nmetadata: {name: bench}\nspec:\n  \
-        resources: {limits: {memory: 4Gi}}\n  \
-        limits: {maxConnections: 20000, maxStreams: 20000, requestsPerSecond: 100000, requestTimeout: 120s}\n  \
+/// The catalog of the benchmarks: a hundred tools, and limits that are there but not reached unless a group needs them to be.
+fn manifest(scratch: &Path, needs: Needs) -> Result<PathBuf, String> {
+    let memory = needs.memory.map_or("4Gi".to_owned(), |mib| format!("{mib}Mi"));
+    let in_flight = needs.in_flight.map_or(String::new(), |requests| format!(", maxInFlightRequests: {requests}"));
+    let mut text = format!(
+        "apiVersion: mcpcluster.dev/v1alpha1\nkind: McpCluster\nmetadata: {{name: bench}}\nspec:\n  \
+        resources: {{limits: {{memory: {memory}}}}}\n  \
+        limits: {{maxConnections: 20000, maxStreams: 20000, requestsPerSecond: 100000, requestTimeout: 120s{in_flight}}}\n  \
         catalog:\n    tools:\n"
-        .to_owned();
+    );
     for n in 0..100 {
         let name = if n == 50 { "echo".to_owned() } else { format!("tool-{n}") };
         text += &format!(
