@@ -10,6 +10,7 @@ use super::proc;
 use super::server::{Kind, load, measure};
 use super::table::{Figure, Goal};
 use crate::request::Era;
+use crate::target::Target;
 
 /// Sessions that nobody ends.
 pub(super) fn initialize(lab: &mut Lab) -> Result<(), String> {
@@ -87,7 +88,8 @@ pub(super) fn mute(lab: &mut Lab) -> Result<(), String> {
     let uri = format!("bench://{}", "m".repeat(900));
     let p95 = |said: &Value| number(said, "/latency_us/p95");
     let alone = p95(&open_calls(&server, 1000, 2.5)?);
-    let (rss, kernel) = (server.rss(), proc::tcp_buffers());
+    let port = server.urls[0].parse::<Target>()?.address.port();
+    let (rss, kernel) = (server.rss(), proc::socket_memory(port));
     let mut arguments = holding(&server, Era::Modern, PEERS).to_vec();
     arguments.extend(["--mute".to_owned(), format!("--uri={uri}")]);
     let (mut holder, _) = hold(&arguments)?;
@@ -107,14 +109,14 @@ pub(super) fn mute(lab: &mut Lab) -> Result<(), String> {
     ])?;
     for _ in 0..seconds / 3 {
         others.push(p95(&open_calls(&server, 1000, 2.5)?));
-        most = (most.0.max(server.rss().saturating_sub(rss)), most.1.max(proc::tcp_buffers().saturating_sub(kernel)));
+        most = (most.0.max(server.rss().saturating_sub(rss)), most.1.max(proc::socket_memory(port).saturating_sub(kernel)));
     }
     let raised = raising.hear("good")?;
-    // Who has room in its buffers for what was written is ended later than the events: after four keep-alive periods.
+    // The kernel ends a connection whose peer takes nothing for a minute; the shard would after four keep-alive periods.
     let left = server.metric("mcp_streams");
     while server.metric("mcp_streams") > 0.0 && began.elapsed() < ENDED_WITHIN {
         sleep(Duration::from_secs(1));
-        most = (most.0.max(server.rss().saturating_sub(rss)), most.1.max(proc::tcp_buffers().saturating_sub(kernel)));
+        most = (most.0.max(server.rss().saturating_sub(rss)), most.1.max(proc::socket_memory(port).saturating_sub(kernel)));
     }
     let (held, took) = (server.metric("mcp_streams"), began.elapsed());
     holder.end("end")?;

@@ -33,6 +33,7 @@ pub(super) fn hundred(lab: &mut Lab) -> Result<(), String> {
     let said = calls.hear("good")?;
     let ours = Fan::of(&server, &mut holders, ROUNDS)?;
     most = most.max(server.charged().into_iter().max().unwrap_or(0));
+    let rss = server.rss() / server.pids.len().max(1) as u64;
     let guarded = server.metric("mcp_streams_shed_total");
     let end = holders.end()?;
     let rejected = server.metric("mcp_rejected_total");
@@ -58,7 +59,7 @@ pub(super) fn hundred(lab: &mut Lab) -> Result<(), String> {
     p95.ours.push(number(&said, "/latency_us/p95"));
     p95.note = format!("p50 {}, p99 {}", number(&said, "/latency_us/p50"), number(&said, "/latency_us/p99"));
     lab.raw.push(json!({
-        "figure": "hundred", "calls": said, "streams": end, "most": most, "after_opening": most_opening,
+        "figure": "hundred", "calls": said, "streams": end, "most": most, "after_opening": most_opening, "rss": rss,
         "limited": server.is_limited(), "shed": guarded, "rejected": rejected,
     }));
     for figure in [part, ended, bad, p95] {

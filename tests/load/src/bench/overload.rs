@@ -26,8 +26,8 @@ const BACK_WITHIN: Duration = Duration::from_secs(30);
 pub(super) fn overload(lab: &mut Lab) -> Result<(), String> {
     let needs = Needs { in_flight: Some(IN_FLIGHT), ..Needs::default() };
     let server = lab.start_with(Kind::OursWithTools(1), needs)?;
-    for fresh in [0, 50] {
-        cost(lab, &server, fresh)?;
+    for (tool, fresh) in [("echo", 0), ("echo", 50), ("slow", 0)] {
+        cost(lab, &server, tool, fresh)?;
     }
     let normal = calls(&server, NORMAL, 3, 0.5)?;
     let p99 = number(&normal, "/latency_us/p99");
@@ -77,10 +77,11 @@ pub(super) fn overload(lab: &mut Lab) -> Result<(), String> {
     Ok(())
 }
 
-/// CPU of a 503 while every place is taken, and of a call while none is. Both as fast as they are answered.
-fn cost(lab: &mut Lab, server: &Server, fresh: u32) -> Result<(), String> {
+/// CPU of a 503 while every place is taken, and of a call while none is. Both as fast as they are answered; fewer connections
+/// call than there are places, so that none is refused.
+fn cost(lab: &mut Lab, server: &Server, tool: &str, fresh: u32) -> Result<(), String> {
     let of = if fresh == 0 { "kept connections".to_owned() } else { format!("{fresh} % on new connections") };
-    let mut ratio = Figure::new(format!("CPU of a 503, of that of a call, {of}"), "×", Goal::AtMost(0.5));
+    let mut ratio = Figure::new(format!("CPU of a 503, of that of a call of {tool}, {of}"), "×", Goal::AtMost(0.5));
     let (mut refused, mut called) = (Vec::new(), Vec::new());
     for pair in 0..lab.scale.few {
         let mut sample = |refusing: bool| {
@@ -93,6 +94,8 @@ fn cost(lab: &mut Lab, server: &Server, fresh: u32) -> Result<(), String> {
                 &[
                     "calls",
                     &format!("--url={}", server.urls[0]),
+                    &format!("--tool={tool}"),
+                    &format!("--connections={}", if tool == "slow" { IN_FLIGHT - 10 } else { 32 }),
                     "--impatient",
                     &format!("--fresh={fresh}"),
                     "--sources=100",
@@ -111,7 +114,7 @@ fn cost(lab: &mut Lab, server: &Server, fresh: u32) -> Result<(), String> {
                 return Err(format!("a mix of what should be one: {said}"));
             }
             lab.raw
-                .push(json!({ "figure": "cost of a 503", "fresh": fresh, "refusing": refusing, "cpu_us": spent, "said": said }));
+                .push(json!({ "figure": "cost of a 503", "tool": tool, "fresh": fresh, "refusing": refusing, "cpu_us": spent, "said": said }));
             if refusing { &mut refused } else { &mut called }.push(spent);
             Ok::<_, String>(())
         };
