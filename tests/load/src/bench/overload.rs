@@ -7,7 +7,7 @@ use serde_json::{Value, json};
 
 use super::figures::{Lab, SETTLE, number};
 use super::server::{Kind, Needs, Server, load, measure};
-use super::table::{Figure, Goal};
+use super::table::{Figure, Goal, median};
 
 /// Requests at one time; with 50 ms each (`mcp_baseline::SLOW`) they make `CAPACITY`.
 const IN_FLIGHT: u32 = 100;
@@ -62,10 +62,14 @@ pub(super) fn overload(lab: &mut Lab) -> Result<(), String> {
     let others = ["/errors", "/lost", "/unanswered", "/limited_429", "/not_connected"];
     other.ours.push(others.iter().map(|path| number(&said, path)).sum());
     other.note = format!("{} results, {} times 503 in {seconds} s", said["good"], said["refused_503"]);
-    let mut grown = Figure::new(format!("RSS, from {} s after its start to its end", WARM_UP + 1), "KiB", Goal::AtMost(1024.0));
-    let (first, last) = (rss.first().copied().unwrap_or(0), rss.last().copied().unwrap_or(0));
-    grown.ours.push((last as f64 - first as f64) / 1024.0);
-    grown.note = format!("{} KiB at the end, {} at most", last >> 10, rss.iter().max().unwrap_or(&0) >> 10);
+    // It goes up and down by thousands of connections that come and go each second.
+    let kib: Vec<_> = rss.iter().map(|bytes| *bytes as f64 / 1024.0).collect();
+    let third = kib.len().div_ceil(3);
+    let (first, last) = (median(&kib[..third]), median(&kib[kib.len() - third..]));
+    let mut grown = Figure::new("RSS meanwhile: median of the last third, less that of the first", "KiB", Goal::AtMost(1024.0));
+    grown.ours.extend(first.zip(last).map(|(first, last)| last - first));
+    let bounds = (kib.iter().copied().fold(f64::INFINITY, f64::min), kib.iter().copied().fold(0.0, f64::max));
+    grown.note = format!("between {:.0} and {:.0} KiB, once a second", bounds.0, bounds.1);
     let mut normal_again = Figure::new("seconds until it is normal again", "s", Goal::AtMost(10.0));
     normal_again.ours.push(back.as_secs_f64());
     normal_again.note =
@@ -122,7 +126,7 @@ fn cost(lab: &mut Lab, server: &Server, tool: &str, fresh: u32) -> Result<(), St
         sample(pair % 2 == 1)?;
     }
     ratio.ours = refused.iter().zip(&called).map(|(refused, called)| refused / called).collect();
-    let middle = |samples: &[f64]| super::table::median(samples).unwrap_or(f64::NAN);
+    let middle = |samples: &[f64]| median(samples).unwrap_or(f64::NAN);
     ratio.note = format!("{:.1} of {:.1} µs", middle(&refused), middle(&called));
     lab.add(ratio);
     Ok(())
@@ -134,11 +138,13 @@ fn taken(server: &Server, seconds: f64) -> Result<crate::processes::Worker, Stri
         "calls",
         &format!("--url={}", server.urls[0]),
         "--tool=wait",
+        // Calls before may still be ending.
+        "--impatient",
         &format!("--connections={IN_FLIGHT}"),
         "--warm-up=0",
-        &format!("--seconds={}", seconds + 3.0),
+        &format!("--seconds={}", seconds + 5.0),
     ])?;
-    for _ in 0..100 {
+    for _ in 0..500 {
         if server.metric("mcp_requests_in_flight") >= f64::from(IN_FLIGHT) {
             return Ok(worker);
         }
