@@ -6,6 +6,7 @@ use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Re
 use crate::fault::Refused;
 use crate::hub::Ticket;
 use crate::rate::Bucket;
+use crate::session::Remembered;
 
 /// One connection.
 #[derive(Debug)]
@@ -14,6 +15,8 @@ pub struct Connection {
     doing: Arc<Doing>,
     /// What its requests without a session are counted in.
     pub bucket: Bucket,
+    /// The session that its last request named.
+    pub session: Remembered,
 }
 
 /// What a connection does, shared between its socket, which gives up on a head that does not come, its requests, and the loop
@@ -66,7 +69,7 @@ pub enum Input {
 impl Connection {
     /// A new connection; its first head is due.
     pub fn new(refused: Option<Refused>) -> Self {
-        Self { refused, doing: Arc::default(), bucket: Bucket::default() }
+        Self { refused, doing: Arc::default(), bucket: Bucket::default(), session: Remembered::default() }
     }
 
     /// Why all of its requests are answered with 503.

@@ -199,6 +199,8 @@ pub struct Call<'a> {
     pub tasks: &'a Arc<Tasks>,
     /// What is said while it runs.
     pub exchange: &'a Exchange,
+    /// When it came.
+    pub since: Instant,
     /// When the answer is too late.
     pub deadline: Instant,
 }

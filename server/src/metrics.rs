@@ -1,7 +1,6 @@
 //! What the shard counts, as OpenMetrics. Names are of the shard; labels come from matches, never from clients.
 
 use std::sync::{Mutex, OnceLock};
-use std::time::Instant;
 
 use prometheus_client::encoding::EncodeLabelSet;
 use prometheus_client::metrics::counter::Counter;
@@ -9,6 +8,7 @@ use prometheus_client::metrics::family::Family;
 use prometheus_client::metrics::gauge::Gauge;
 use prometheus_client::metrics::histogram::Histogram;
 use prometheus_client::registry::Registry;
+use tokio::time::Instant;
 
 use crate::dispatch::Method;
 use crate::exchange::resume::Resumed;
@@ -225,9 +225,9 @@ impl Metrics {
         }
     }
 
-    /// Starts timing a request.
-    pub fn request(&self, method: Method, version: Version) -> RequestTimer<'_> {
-        RequestTimer { metrics: self, method, version, start: Instant::now() }
+    /// Times a request that began then.
+    pub fn request(&self, method: Method, version: Version, start: Instant) -> RequestTimer<'_> {
+        RequestTimer { metrics: self, method, version, start }
     }
 
     /// All metrics of a moment, as text.
@@ -372,9 +372,9 @@ mod tests {
         assert!(Answer::ALL.into_iter().enumerate().all(|(at, answer)| answer as usize == at));
         let metrics = Metrics::new(Registry::default());
         let [newest, older, ..] = Version::ALL;
-        metrics.request(Method::CallTool, newest).done(None);
-        metrics.request(Method::CallTool, newest).done(None);
-        metrics.request(Method::CallTool, older).done(Some(&Fault::Cancelled));
+        metrics.request(Method::CallTool, newest, Instant::now()).done(None);
+        metrics.request(Method::CallTool, newest, Instant::now()).done(None);
+        metrics.request(Method::CallTool, older, Instant::now()).done(Some(&Fault::Cancelled));
         let mut text = String::new();
         prometheus_client::encoding::text::encode(&mut text, &metrics.registry.lock().unwrap()).unwrap();
         let shown: Vec<_> = text.lines().filter(|line| line.starts_with("mcp_requests_total")).collect();

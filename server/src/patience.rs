@@ -1,7 +1,8 @@
-//! Bounds on the time of futures that are mostly over at once: no timer is made before one is waited for.
+//! Bounds on the time of futures that are mostly over at once: no timer is made before one is waited for. The futures are
+//! pinned by the caller: what took one by value would have room for it twice.
 
 use std::future::{Future, poll_fn};
-use std::pin::pin;
+use std::pin::Pin;
 use std::task::Poll;
 use std::time::Duration;
 
@@ -15,9 +16,8 @@ use tokio::time::timeout;
 ///
 /// # Cancel safety
 /// That of the future.
-pub(crate) async fn within<F: Future>(time: Duration, future: F) -> Result<F::Output, Elapsed> {
-    let mut future = pin!(future);
-    match poll_fn(|cx| Poll::Ready(future.as_mut().poll(cx))).await {
+pub(crate) async fn within<F: Future + Unpin>(time: Duration, mut future: F) -> Result<F::Output, Elapsed> {
+    match poll_fn(|cx| Poll::Ready(Pin::new(&mut future).poll(cx))).await {
         Poll::Ready(output) => Ok(output),
         Poll::Pending => timeout(time, future).await,
     }
@@ -30,10 +30,9 @@ pub(crate) async fn within<F: Future>(time: Duration, future: F) -> Result<F::Ou
 ///
 /// # Cancel safety
 /// That of the future.
-pub(crate) async fn within_turns<F: Future>(time: Duration, future: F) -> Result<F::Output, Elapsed> {
-    let mut future = pin!(future);
+pub(crate) async fn within_turns<F: Future + Unpin>(time: Duration, mut future: F) -> Result<F::Output, Elapsed> {
     let mut waited = false;
-    let early = poll_fn(|cx| match future.as_mut().poll(cx) {
+    let early = poll_fn(|cx| match Pin::new(&mut future).poll(cx) {
         Poll::Ready(output) => Poll::Ready(Some(output)),
         Poll::Pending if waited => Poll::Ready(None),
         Poll::Pending => {
@@ -51,6 +50,7 @@ pub(crate) async fn within_turns<F: Future>(time: Duration, future: F) -> Result
 #[cfg(test)]
 mod tests {
     use std::future::{pending, ready};
+    use std::pin::pin;
 
     use tokio::task::yield_now;
     use tokio::time::{Instant, sleep};
@@ -71,7 +71,7 @@ mod tests {
             sleep(Duration::from_secs(4)).await;
             7
         };
-        assert_eq!((within(TIME, late()).await, within_turns(TIME, late()).await), (Ok(7), Ok(7)));
-        assert_eq!((within(TIME, ready(7)).await, within_turns(TIME, yield_now()).await), (Ok(7), Ok(())));
+        assert_eq!((within(TIME, pin!(late())).await, within_turns(TIME, pin!(late())).await), (Ok(7), Ok(7)));
+        assert_eq!((within(TIME, ready(7)).await, within_turns(TIME, pin!(yield_now())).await), (Ok(7), Ok(())));
     }
 }

@@ -24,7 +24,7 @@ use crate::peers::resume::{From, NotHandedOn, handed_on};
 use crate::peers::wire::{Ask, Frame};
 use crate::rate::{self, Payer};
 use crate::serving::Serving;
-use crate::session::{Claims, SessionKey};
+use crate::session::{Claims, Remembered, SessionKey};
 use crate::shard::{Shard, epoch_seconds};
 
 /// A session, opened.
@@ -33,15 +33,22 @@ struct Session {
     claims: Claims,
 }
 
+/// A POST, beside its body.
+#[derive(Debug)]
+pub struct Post<'a> {
+    /// Who sent it.
+    pub principal: Principal,
+    /// The session its connection named last.
+    pub remembered: &'a Remembered,
+    /// Its headers.
+    pub headers: &'a HeaderMap,
+    /// What is said before its response.
+    pub outbox: &'a Arc<Outbox>,
+}
+
 /// Answers one message.
-pub async fn answer(
-    shard: &Arc<Shard>,
-    serving: &Serving,
-    principal: Principal,
-    headers: &HeaderMap,
-    message: Message<'_>,
-    outbox: &Arc<Outbox>,
-) -> Reply {
+pub async fn answer(shard: &Arc<Shard>, serving: &Serving, post: Post<'_>, message: Message<'_>) -> Reply {
+    let Post { principal, remembered, headers, outbox } = post;
     if let Message::Request(request) = &message
         && request.method == "initialize"
     {
@@ -54,7 +61,7 @@ pub async fn answer(
         Message::Request(request) => Some(request.id),
         Message::Notification(_) | Message::Response(_) => None,
     };
-    let session = match session(shard, &principal, headers, id) {
+    let session = match session(shard, &principal, Some(remembered), headers, id) {
         Ok(session) => session,
         Err(reply) => return reply,
     };
@@ -78,15 +85,9 @@ pub async fn answer(
 }
 
 /// Answers a batch: 2025-03-26 only. The answers come in the order of the requests; without any, 202.
-pub async fn batch(
-    shard: &Arc<Shard>,
-    serving: &Serving,
-    principal: Principal,
-    headers: &HeaderMap,
-    messages: &[&RawValue],
-    outbox: &Arc<Outbox>,
-) -> Reply {
-    let session = match session(shard, &principal, headers, None) {
+pub async fn batch(shard: &Arc<Shard>, serving: &Serving, post: Post<'_>, messages: &[&RawValue]) -> Reply {
+    let Post { principal, remembered, headers, outbox } = post;
+    let session = match session(shard, &principal, Some(remembered), headers, None) {
         Ok(session) => session,
         Err(reply) => return reply,
     };
@@ -175,7 +176,7 @@ fn misplaced(messages: &[Result<Message<'_>, jsonrpc::DecodeError<'_>>]) -> Opti
 
 /// Opens the GET stream of a session, or resumes that of one of its requests.
 pub async fn listen(shard: &Arc<Shard>, serving: &Serving, principal: &Principal, headers: &HeaderMap) -> Reply {
-    let session = match session(shard, principal, headers, None) {
+    let session = match session(shard, principal, None, headers, None) {
         Ok(session) => session,
         Err(reply) => return reply,
     };
@@ -236,7 +237,7 @@ const FORGOTTEN: &str = "this stream has ended or is not kept any more: what is 
 /// Ends a session on every shard: 204 says that all have confirmed it. When as many are remembered as may be it is 405, which
 /// the specification allows; when a shard that may be alive has not confirmed, 503: it will learn of it, but has not yet.
 pub async fn end(shard: &Arc<Shard>, principal: &Principal, headers: &HeaderMap) -> Reply {
-    let session = match session(shard, principal, headers, None) {
+    let session = match session(shard, principal, None, headers, None) {
         Ok(session) => session,
         Err(reply) => return reply,
     };
@@ -257,7 +258,7 @@ fn initialize(shard: &Arc<Shard>, serving: &Serving, principal: &Principal, requ
         name: String,
         version: String,
     }
-    let timer = shard.metrics.request(Method::Initialize, Version::LATEST_LEGACY);
+    let timer = shard.metrics.request(Method::Initialize, Version::LATEST_LEGACY, Instant::now());
     if let Err(why) = shard.admit_growth() {
         timer.done(Some(&Fault::OverCapacity(why)));
         return shard.refuse(why);
@@ -321,6 +322,7 @@ async fn answer_request(
         .with_progress(request.params.meta("progressToken"))
         .with_level(shard.sessions.levels.get(session.key))
         .asking(asking);
+    let since = Instant::now();
     let call = Call {
         method,
         params: &request.params,
@@ -330,7 +332,8 @@ async fn answer_request(
         keeper: Keeper::new(shard, session.claims.expires),
         tasks: &shard.tasks,
         exchange: &exchange,
-        deadline: Instant::now() + serving.limits.request_time,
+        since,
+        deadline: since + serving.limits.request_time,
     };
     let outcome = wire::run(shard, &call, Some(request.id)).await;
     let body = outcome.and_then(|outcome| {
@@ -382,13 +385,19 @@ fn belongs_to_none(shard: &Shard, principal: &Principal, headers: &HeaderMap, id
     if !headers.contains_key(&SESSION_HEADER) {
         return Ok(());
     }
-    open(shard, principal, headers, Some(id))?;
+    open(shard, principal, None, headers, Some(id))?;
     let error = ErrorObject::new(jsonrpc::INVALID_REQUEST, "initialize begins a session, and this one has begun");
     Err(Reply::error(400, Some(id), &error))
 }
 
-/// Opens the session a request names, when it also speaks one of its versions.
-fn session(shard: &Shard, principal: &Principal, headers: &HeaderMap, id: Option<&RawValue>) -> Result<Session, Reply> {
+/// Opens the session a request names, when it also speaks one of its versions. A connection may remember the last.
+fn session(
+    shard: &Shard,
+    principal: &Principal,
+    remembered: Option<&Remembered>,
+    headers: &HeaderMap,
+    id: Option<&RawValue>,
+) -> Result<Session, Reply> {
     let mut versions = headers.get_all(&VERSION_HEADER).iter();
     let is_legacy = |name: &HeaderValue| name.to_str().ok().and_then(Version::parse).is_some_and(|version| !version.is_modern());
     if versions.next().is_some_and(|version| !is_legacy(version) || versions.next().is_some()) {
@@ -396,11 +405,17 @@ fn session(shard: &Shard, principal: &Principal, headers: &HeaderMap, id: Option
         let message = format!("Unsupported MCP-Protocol-Version: this server speaks {spoken}, one at a time");
         return Err(Reply::error(400, id, &ErrorObject::new(jsonrpc::INVALID_REQUEST, message)));
     }
-    open(shard, principal, headers, id)
+    open(shard, principal, remembered, headers, id)
 }
 
 /// Opens a session. 400 without an id, 404 when it does not open: the client starts a new one.
-fn open(shard: &Shard, principal: &Principal, headers: &HeaderMap, id: Option<&RawValue>) -> Result<Session, Reply> {
+fn open(
+    shard: &Shard,
+    principal: &Principal,
+    remembered: Option<&Remembered>,
+    headers: &HeaderMap,
+    id: Option<&RawValue>,
+) -> Result<Session, Reply> {
     let refused = |status, message: String| Reply::error(status, id, &ErrorObject::new(jsonrpc::INVALID_REQUEST, message));
     let mut tokens = headers.get_all(&SESSION_HEADER).iter();
     let token = tokens.next().filter(|token| !token.is_empty());
@@ -409,7 +424,11 @@ fn open(shard: &Shard, principal: &Principal, headers: &HeaderMap, id: Option<&R
         return Err(refused(400, "Mcp-Session-Id is there more than once".to_owned()));
     }
     let token = token.to_str().map_err(|_| refused(404, "Session not found".to_owned()))?;
-    match shard.sessions.open(token, epoch_seconds()) {
+    let opened = match remembered {
+        Some(remembered) => shard.sessions.open_again(remembered, token, epoch_seconds()),
+        None => shard.sessions.open(token, epoch_seconds()),
+    };
+    match opened {
         Ok((key, claims)) if claims.principal == principal.name => Ok(Session { key, claims }),
         Ok(_) => Err(refused(404, "Session not found".to_owned())),
         Err(error) => Err(refused(404, format!("Session not found: {error}"))),

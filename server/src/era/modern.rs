@@ -83,7 +83,7 @@ async fn answer_request(
     let caller = Caller { principal, version, capabilities, session: None };
     let inputs = Inputs { principal: &caller.principal, method: method.name(), params };
     let asking = if method.may_ask() {
-        Asking::Replay(inputs.open(&shard.sessions, epoch_seconds()).map_err(|fault| refusal(&fault))?)
+        Asking::Replay(inputs.open(&shard.sessions, epoch_seconds).map_err(|fault| refusal(&fault))?)
     } else {
         Asking::No
     };
@@ -92,6 +92,7 @@ async fn answer_request(
         .with_progress(params.meta("progressToken"))
         .with_level(log_level(params))
         .asking(asking);
+    let since = Instant::now();
     let call = Call {
         method,
         params,
@@ -102,7 +103,8 @@ async fn answer_request(
         keeper: Keeper::new(shard, 0),
         tasks: &shard.tasks,
         exchange: &exchange,
-        deadline: Instant::now() + serving.limits.request_time,
+        since,
+        deadline: since + serving.limits.request_time,
     };
     match wire::run(shard, &call, None).await {
         Ok(Outcome::Listen(filter)) => {

@@ -27,7 +27,7 @@ const MISSING_CAPABILITY: i32 = -32021;
 /// It is polled once before anything else is thought of: most requests need no timer and are over before a client could
 /// cancel them.
 pub(super) async fn run<'a>(shard: &Shard, call: &Call<'a>, id: Option<&RawValue>) -> Result<Outcome<'a>, Fault> {
-    let timer = shard.metrics.request(call.method, call.caller.version);
+    let timer = shard.metrics.request(call.method, call.caller.version, call.since);
     let outcome = match call.caller.session.zip(id) {
         Some((session, id)) if shard.calls.is_running(session, id) => Err(Fault::DuplicateId),
         named => {

@@ -70,15 +70,16 @@ impl Inputs<'_> {
     /// What the client knows already; none when it sent nothing along.
     ///
     /// # Errors
-    /// When the answers are no object, or the state is not one of ours for this request at `now` (seconds since the epoch).
-    pub fn open(&self, sessions: &Sessions, now: u64) -> Result<Option<Arc<Replay>>, Fault> {
+    /// When the answers are no object, or the state is not one of ours for this request at `now` (seconds since the epoch, asked
+    /// only when there is a state).
+    pub fn open(&self, sessions: &Sessions, now: impl FnOnce() -> u64) -> Result<Option<Arc<Replay>>, Fault> {
         let (responses, state) = (self.params.get("inputResponses"), self.params.get("requestState"));
         if responses.is_none() && state.is_none() {
             return Ok(None);
         }
         let sent = self.params.parsed::<Answers>("inputResponses")?.unwrap_or_default();
         let sealed = match state {
-            Some(_) => self.unseal(sessions, &self.params.text("requestState")?, now)?,
+            Some(_) => self.unseal(sessions, &self.params.text("requestState")?, now())?,
             None => Answers::new(),
         };
         Ok(Some(Arc::new(Replay { sealed, sent, used: Mutex::default() })))

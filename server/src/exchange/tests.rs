@@ -55,7 +55,7 @@ async fn round(sessions: &Sessions, more: &Value) -> (Result<String, Interrupted
     let principal = caller("ada");
     let params = params(&body);
     let inputs = Inputs { principal: &principal, method: "tools/call", params: &params };
-    let replay = match inputs.open(sessions, NOW) {
+    let replay = match inputs.open(sessions, || NOW) {
         Ok(replay) => replay,
         Err(fault) => return (Err(fault.into()), None),
     };
@@ -131,7 +131,7 @@ fn a_state_is_good_for_its_principal_its_method_its_parameters_and_an_hour() {
     let open = |sessions: &Sessions, state: &str, who: &str, method: &str, arguments: Value, now: u64| {
         let body = body(&json!({"name": "t", "arguments": arguments, "requestState": state, "_meta": {"round": now}}));
         let (principal, params) = (caller(who), params(&body));
-        Inputs { principal: &principal, method, params: &params }.open(sessions, now).map(|replay| replay.is_some())
+        Inputs { principal: &principal, method, params: &params }.open(sessions, || now).map(|replay| replay.is_some())
     };
     let first = body(&json!({"name": "t", "arguments": {"a": 1, "b": {"c": 2, "d": 3}}}));
     let (ada, sent) = (caller("ada"), params(&first));

@@ -1,6 +1,6 @@
 //! Bodies: requests read within a budget and a time, replies that count until they are sent.
 
-use std::pin::Pin;
+use std::pin::{Pin, pin};
 use std::sync::Arc;
 use std::task::{Context, Poll};
 
@@ -61,7 +61,8 @@ where
         return Err(Unread::OverBudget);
     }
     // The first bytes of most bodies came with the head: hyper hands them on in its next turn.
-    within_turns(limits.read_time, collect(body, declared, limits, reserved)).await.unwrap_or(Err(Unread::TooSlow))
+    let collecting = pin!(collect(body, declared, limits, reserved));
+    within_turns(limits.read_time, collecting).await.unwrap_or(Err(Unread::TooSlow))
 }
 
 /// What became of the body of a request that is refused.

@@ -9,6 +9,7 @@ mod origin;
 mod running;
 
 use std::convert::Infallible;
+use std::future::Future;
 use std::sync::Arc;
 use std::time::Duration;
 
@@ -24,7 +25,7 @@ use running::Running;
 
 use crate::auth::Principal;
 use crate::connection::{Busy, Connection};
-use crate::era::{self, Era, Payload, Reply, Resumed, SESSION_HEADER, VERSION_HEADER, accepts};
+use crate::era::{self, Era, Payload, Reply, Resumed, SESSION_HEADER, VERSION_HEADER, accepts, legacy};
 use crate::exchange::Outbox;
 use crate::fault::Refused;
 use crate::jsonrpc::{self, ErrorObject, Message};
@@ -42,57 +43,61 @@ static JSON: HeaderValue = HeaderValue::from_static("application/json");
 /// The one endpoint.
 pub const ENDPOINT: &str = "/mcp";
 
-/// Answers a request of a connection.
+/// Answers a request of a connection. The connection is busy from the call on, not from the first poll: between the two hyper
+/// reads on, and would be taken to wait for a head.
 ///
 /// # Errors
 /// Never: every failure is a response.
-pub async fn handle<B>(
-    shard: Arc<Shard>,
-    connection: Arc<Connection>,
+pub fn handle<B>(
+    shard: &Arc<Shard>,
+    connection: &Arc<Connection>,
     request: Request<B>,
-) -> Result<Response<ReplyBody>, Infallible>
+) -> impl Future<Output = Result<Response<ReplyBody>, Infallible>> + use<B>
 where
     B: Body<Data = Bytes> + Unpin,
 {
     let busy = connection.busy(request.version());
-    let (parts, body) = request.into_parts();
-    let version = parts.version;
-    let allow = allow(&parts);
-    let serving = shard.in_service();
-    let allowed_origin = serving.as_deref().and_then(|serving| allowed_origin(serving, &parts.headers));
-    let answer = match (connection.refused(), serving) {
-        (Some(why), _) => Answer::without(shard.refuse(why), &parts.headers, body).await,
-        (None, None) => Answer::without(shard.refuse(Refused::NotReady), &parts.headers, body).await,
-        (None, Some(serving)) => match check(&shard, &serving, &parts) {
-            Ok(Checked::Post(principal)) => post(&shard, &connection, serving, principal, parts.headers, body).await,
-            Ok(Checked::Delete(principal)) => {
-                let reply = Box::pin(era::legacy::end(&shard, &principal, &parts.headers)).await;
-                Answer::without(reply, &parts.headers, body).await
-            }
-            Ok(Checked::Get(principal)) => {
-                let reply = Box::pin(era::legacy::listen(&shard, &serving, &principal, &parts.headers)).await;
-                Answer::without(reply, &parts.headers, body).await
-            }
-            Ok(Checked::Other(reply)) | Err(reply) => Answer::without(reply, &parts.headers, body).await,
-            Ok(Checked::Nowhere(reply)) => Answer::Last(reply),
-        },
+    let (shard, connection) = (Arc::clone(shard), Arc::clone(connection));
+    let (head, body) = request.into_parts();
+    let (version, allow, serving) = (head.version, allow(&head), shard.in_service());
+    let allowed_origin = serving.as_deref().and_then(|serving| allowed_origin(serving, &head.headers));
+    let checked = match (connection.refused(), serving) {
+        (Some(why), _) => Err(shard.refuse(why)),
+        (None, None) => Err(shard.refuse(Refused::NotReady)),
+        (None, Some(serving)) => check(&shard, serving, &head),
     };
-    let last = matches!(answer, Answer::Last(_));
-    if last {
-        connection.doing().leave_bytes();
+    let headers = head.headers;
+    async move {
+        let answer = match checked {
+            Ok(Checked::Post(serving, principal)) => post(&shard, &connection, serving, principal, headers, body).await,
+            Ok(Checked::Delete(principal)) => {
+                let reply = Box::pin(legacy::end(&shard, &principal, &headers)).await;
+                Answer::without(reply, &headers, body).await
+            }
+            Ok(Checked::Get(serving, principal)) => {
+                let reply = Box::pin(legacy::listen(&shard, &serving, &principal, &headers)).await;
+                Answer::without(reply, &headers, body).await
+            }
+            Ok(Checked::Other(reply)) | Err(reply) => Answer::without(reply, &headers, body).await,
+            Ok(Checked::Nowhere(reply)) => Answer::Last(reply),
+        };
+        let last = matches!(answer, Answer::Last(_));
+        if last {
+            connection.doing().leave_bytes();
+        }
+        let closes = last || shard.drain.is_draining() || connection.refused().is_some();
+        Ok(response(answer, version, closes, allow, allowed_origin, busy))
     }
-    let closes = last || shard.drain.is_draining() || connection.refused().is_some();
-    Ok(response(answer, version, closes, allow, allowed_origin, busy))
 }
 
 /// A request that passed the checks of its head.
 enum Checked {
     /// Its body is to be read.
-    Post(Principal),
+    Post(Arc<Serving>, Principal),
     /// It ends a session, which takes the other shards.
     Delete(Principal),
     /// It opens the stream of a session, or resumes one, which may be on another shard.
-    Get(Principal),
+    Get(Arc<Serving>, Principal),
     /// It has none, and is answered.
     Other(Reply),
     /// It does not say, or says twice, whom it is for: whoever sent it goes away (RFC 9112, 3.2).
@@ -127,7 +132,7 @@ impl Answer {
 }
 
 /// The checks that need no body.
-fn check(shard: &Shard, serving: &Serving, request: &http::request::Parts) -> Result<Checked, Reply> {
+fn check(shard: &Shard, serving: Arc<Serving>, request: &http::request::Parts) -> Result<Checked, Reply> {
     if request.uri.path() != ENDPOINT {
         return Err(Reply::empty(404));
     }
@@ -135,7 +140,7 @@ fn check(shard: &Shard, serving: &Serving, request: &http::request::Parts) -> Re
     if !names_one_host(request) {
         return Ok(Checked::Nowhere(invalid(400, "a request names one Host")));
     }
-    comes_from_where_it_may(serving, request)?;
+    comes_from_where_it_may(&serving, request)?;
     match request.method {
         Method::POST | Method::GET | Method::DELETE => {}
         Method::OPTIONS if is_preflight(headers) => return Ok(Checked::Other(Reply::empty(204))),
@@ -146,7 +151,7 @@ fn check(shard: &Shard, serving: &Serving, request: &http::request::Parts) -> Re
         .authenticate(headers)
         .map_err(|unauthenticated| Reply { challenge: Some(unauthenticated.challenge), ..Reply::empty(401) })?;
     if request.method == Method::POST {
-        return Ok(Checked::Post(principal));
+        return Ok(Checked::Post(serving, principal));
     }
     // Only legacy versions have GET and DELETE.
     if is_modern(headers) {
@@ -158,37 +163,41 @@ fn check(shard: &Shard, serving: &Serving, request: &http::request::Parts) -> Re
     if !accepts(headers, "text/event-stream") {
         return Err(invalid(406, "Accept must list text/event-stream"));
     }
-    Ok(Checked::Get(principal))
+    Ok(Checked::Get(serving, principal))
 }
 
-async fn post<B>(
+/// Reads a body and has it answered.
+#[expect(clippy::manual_async_fn, reason = "it would keep what it was given twice, and each connection has room for it")]
+fn post<B>(
     shard: &Arc<Shard>,
     connection: &Arc<Connection>,
     serving: Arc<Serving>,
     principal: Principal,
     headers: HeaderMap,
     body: B,
-) -> Answer
+) -> impl Future<Output = Answer>
 where
     B: Body<Data = Bytes> + Unpin,
 {
-    let (received, in_flight) = match receive(shard, &serving, &principal, &headers, body).await {
-        Ok(received) => received,
-        Err(answer) => return answer,
-    };
-    let streams = accepts(&headers, "text/event-stream");
-    let period = serving.transport.keep_alive;
-    let outbox = Arc::new(Outbox::new(streams));
-    let posted = Posted { principal, headers, received };
-    let replying = reply(Arc::clone(shard), Arc::clone(connection), serving, posted, Arc::clone(&outbox));
-    let mut running = Running::new(Arc::clone(shard), replying, outbox, in_flight, period);
-    if !streams {
-        let reply = running.reply().await;
-        return running.counted(reply);
-    }
-    match within(HEAD_DELAY, running.head()).await {
-        Ok(Some(reply)) => running.counted(reply),
-        Ok(None) | Err(_) => running.streamed(),
+    async move {
+        let (received, in_flight) = match receive(shard, &serving, &principal, &headers, body).await {
+            Ok(received) => received,
+            Err(answer) => return answer,
+        };
+        let streams = accepts(&headers, "text/event-stream");
+        let period = serving.transport.keep_alive;
+        let outbox = Arc::new(Outbox::new(streams));
+        let posted = Posted { principal, headers, received };
+        let replying = reply(Arc::clone(shard), Arc::clone(connection), serving, posted, Arc::clone(&outbox));
+        let mut running = Running::new(Arc::clone(shard), replying, outbox, in_flight, period);
+        if !streams {
+            let reply = running.reply().await;
+            return running.counted(reply);
+        }
+        match within(HEAD_DELAY, running.head()).await {
+            Ok(Some(reply)) => running.counted(reply),
+            Ok(None) | Err(_) => running.streamed(),
+        }
     }
 }
 
@@ -251,7 +260,8 @@ async fn reply(
             if let Err(reply) = shard.admit_requests_of(&principal, &serving, count, None) {
                 return reply;
             }
-            Box::pin(era::legacy::batch(&shard, &serving, principal, &headers, &messages, &outbox)).await
+            let post = legacy::Post { principal, remembered: &connection.session, headers: &headers, outbox: &outbox };
+            Box::pin(legacy::batch(&shard, &serving, post, &messages)).await
         }
         Ok(jsonrpc::Body::One(message)) => {
             let era = match &message {
@@ -275,7 +285,10 @@ async fn reply(
             }
             match era {
                 Era::Modern => era::modern::answer(&shard, &serving, principal, &headers, message, &outbox).await,
-                Era::Legacy => era::legacy::answer(&shard, &serving, principal, &headers, message, &outbox).await,
+                Era::Legacy => {
+                    let post = legacy::Post { principal, remembered: &connection.session, headers: &headers, outbox: &outbox };
+                    legacy::answer(&shard, &serving, post, message).await
+                }
             }
         }
     }
@@ -322,12 +335,12 @@ fn is_modern(headers: &HeaderMap) -> bool {
 }
 
 /// What a request that is answered with 405 could have been (RFC 9110, 15.5.6).
-fn allow(request: &http::request::Parts) -> HeaderValue {
-    HeaderValue::from_static(match request.method {
+fn allow(request: &http::request::Parts) -> &'static str {
+    match request.method {
         Method::GET | Method::DELETE if is_modern(&request.headers) => "POST",
         Method::DELETE => "POST, GET",
         _ => "POST, GET, DELETE",
-    })
+    }
 }
 
 fn is_json(headers: &HeaderMap) -> bool {
@@ -351,7 +364,7 @@ fn response(
     answer: Answer,
     version: HttpVersion,
     closes: bool,
-    allow: HeaderValue,
+    allow: &'static str,
     allowed_origin: Option<HeaderValue>,
     busy: Busy,
 ) -> Response<ReplyBody> {
@@ -397,7 +410,7 @@ fn response(
         headers.insert(header::WWW_AUTHENTICATE, challenge);
     }
     if status == StatusCode::METHOD_NOT_ALLOWED {
-        headers.insert(header::ALLOW, allow);
+        headers.insert(header::ALLOW, HeaderValue::from_static(allow));
     }
     let mut response = Response::new(body);
     *response.status_mut() = status;
@@ -448,5 +461,21 @@ fn cross_origin(headers: &mut HeaderMap, origin: HeaderValue) {
         (header::ACCESS_CONTROL_MAX_AGE, "600"),
     ] {
         headers.insert(name, HeaderValue::from_static(value));
+    }
+}
+
+#[cfg(test)]
+mod tests {
+    use http_body_util::Full;
+
+    use super::*;
+
+    /// Each connection inside hyper has room for one, and moves it about for each request.
+    #[test]
+    fn a_request_takes_no_more_room_than_it_did() {
+        let (shard, connection) = (Arc::new(Shard::test()), Arc::new(Connection::new(None)));
+        let request = Request::new(Full::new(Bytes::new()));
+        let size = size_of_val(&handle(&shard, &connection, request));
+        assert!(size <= 1536, "{size} bytes");
     }
 }

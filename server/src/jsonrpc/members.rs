@@ -35,7 +35,17 @@ pub enum MemberError {
 
 /// Reads a raw JSON string.
 pub fn raw_text(raw: &RawValue) -> Option<Cow<'_, str>> {
-    serde_json::from_str::<Text<'_>>(raw.get()).ok().map(|text| text.0)
+    text(raw).ok()
+}
+
+/// The same, with what the parser says of another value. A string without escapes is what is between its quotes: that it is JSON
+/// was found when it was read.
+fn text(raw: &RawValue) -> Result<Cow<'_, str>, serde_json::Error> {
+    let quoted = raw.get().strip_prefix('"').and_then(|rest| rest.strip_suffix('"'));
+    match quoted.filter(|text| !text.contains('\\')) {
+        Some(plain) => Ok(Cow::Borrowed(plain)),
+        None => serde_json::from_str::<Text<'_>>(raw.get()).map(|text| text.0),
+    }
 }
 
 // === impl Params ===
@@ -66,9 +76,7 @@ impl<'a> Params<'a> {
     /// When it is missing or is not one.
     pub fn text(&self, name: &'static str) -> Result<Cow<'a, str>, MemberError> {
         let raw = self.get(name).ok_or(MemberError::Missing(name))?;
-        serde_json::from_str::<Text<'a>>(raw.get())
-            .map(|text| text.0)
-            .map_err(|error| MemberError::Malformed { name, reason: error.to_string() })
+        text(raw).map_err(|error| MemberError::Malformed { name, reason: error.to_string() })
     }
 
     /// A member that must be an object, or none: serde would read an array as a struct, too.

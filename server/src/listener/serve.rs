@@ -157,7 +157,7 @@ async fn http1<S: Wire>(mut io: Timed<S>, shard: Arc<Shard>, connection: Arc<Con
     let (doing, socket) = (connection.doing(), io.as_raw_fd());
     let _inside = shard.hub.inside();
     loop {
-        let service = service_fn(|request| http::handle(Arc::clone(&shard), Arc::clone(&connection), request));
+        let service = service_fn(|request| http::handle(&shard, &connection, request));
         let mut serving = http1_builder(&shard).serve_connection(TokioIo::new(io), service);
         let mut idle = Idle::default();
         let farewell = pin!(goodbye(&shard, &doing, socket));
@@ -314,7 +314,7 @@ fn service(
     connection: &Arc<Connection>,
 ) -> impl HttpService<Incoming, ResBody = ReplyBody, Error = Infallible, Future: Send> + Send + use<> {
     let (shard, connection) = (Arc::clone(shard), Arc::clone(connection));
-    service_fn(move |request| http::handle(Arc::clone(&shard), Arc::clone(&connection), request))
+    service_fn(move |request| http::handle(&shard, &connection, request))
 }
 
 /// Resolves when a connection may be let go without a loss.

@@ -3,6 +3,7 @@
 
 mod levels;
 mod records;
+mod remembered;
 mod revocations;
 mod seal;
 mod token;
@@ -18,6 +19,7 @@ use ring::rand::{SecureRandom as _, SystemRandom};
 pub use levels::Levels;
 use records::Records;
 pub use records::{Change, MAX_RECORD_BYTES, Record, TooMany};
+pub use remembered::Remembered;
 use revocations::Revocations;
 pub use revocations::{Full, MAX_PAGES, PAGE_BYTES, Page};
 pub use seal::{MAX_STATE_BYTES, Tagger};
@@ -42,6 +44,8 @@ pub struct Sessions {
 
 #[derive(Debug)]
 struct Keys {
+    /// Counts from zero with each ring.
+    generation: u64,
     ring: KeyRing,
     sealer: Sealer,
     derived: Mutex<HashMap<([u8; 4], Incarnation), Derived>>,
@@ -67,7 +71,7 @@ impl Sessions {
     /// # Errors
     /// When the ring cannot be used.
     pub fn new(incarnation: Incarnation, ring: KeyRing) -> Result<Self, KeysError> {
-        let keys = Keys::new(incarnation, ring)?;
+        let keys = Keys::new(incarnation, ring, 0)?;
         Ok(Self {
             incarnation,
             next: AtomicU64::new(1),
@@ -91,7 +95,7 @@ impl Sessions {
     /// # Errors
     /// When the ring cannot be used; the old one stays.
     pub fn replace_keys(&self, ring: KeyRing) -> Result<(), KeysError> {
-        self.keys.store(Keys::new(self.incarnation, ring)?.into());
+        self.keys.store(Keys::new(self.incarnation, ring, self.generation() + 1)?.into());
         Ok(())
     }
 
@@ -147,13 +151,21 @@ impl Sessions {
                 opened
             }
         };
+        self.is_open(session, &claims, now)?;
+        Ok((session, claims))
+    }
+
+    /// What may change of a session whose id was opened.
+    fn is_open(&self, session: SessionKey, claims: &Claims, now: u64) -> Result<(), TokenError> {
         if now >= claims.expires {
             return Err(TokenError::Expired);
         }
-        if self.has_ended(session) {
-            return Err(TokenError::Ended);
-        }
-        Ok((session, claims))
+        if self.has_ended(session) { Err(TokenError::Ended) } else { Ok(()) }
+    }
+
+    /// Of the keys in use.
+    fn generation(&self) -> u64 {
+        self.keys.load().generation
     }
 
     /// Whether a session was ended, as far as this shard knows.
@@ -221,7 +233,7 @@ impl Sessions {
 }
 
 impl Keys {
-    fn new(incarnation: Incarnation, ring: KeyRing) -> Result<Self, KeysError> {
+    fn new(incarnation: Incarnation, ring: KeyRing, generation: u64) -> Result<Self, KeysError> {
         let named =
             |key: &Key| token::key_id(&key.id).filter(|id| hex(id) == key.id).ok_or_else(|| KeysError::Id(key.id.clone()));
         let key = ring.sealing_key().ok_or_else(|| KeysError::NoSealingKey(ring.sealing.clone()))?;
@@ -232,7 +244,7 @@ impl Keys {
         for key in ring.session.iter().chain(&ring.control) {
             key.bytes()?;
         }
-        Ok(Self { ring, sealer, derived: Mutex::default() })
+        Ok(Self { generation, ring, sealer, derived: Mutex::default() })
     }
 }
 

@@ -125,6 +125,11 @@ struct CallsFlags {
     /// Of a hundred calls, so many are the last of their connection.
     #[arg(long, value_name = "PERCENT", default_value_t = 0, value_parser = value_parser!(u32).range(0..=100))]
     fresh: u32,
+    /// Look for answers without ever sleeping, in a closed loop: then the server does not pay for waking this program. It
+    /// takes the whole core
+    #[arg(long)]
+    spin: bool,
+
     /// Call again at once after a 503, whatever Retry-After says.
     #[arg(long)]
     impatient: bool,
@@ -362,6 +367,7 @@ impl CallsFlags {
             rate: self.rate,
             pipeline: usize::from(self.pipeline),
             fresh: self.fresh,
+            spins: self.spin,
             honors_retry_after: !self.impatient,
         })
     }

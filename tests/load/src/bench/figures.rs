@@ -112,6 +112,7 @@ pub(super) fn calls(lab: &mut Lab) -> Result<(), String> {
                             &format!("--connections={connections}"),
                             &format!("--seconds={}", lab.scale.seconds),
                             "--warm-up=0.2",
+                            "--spin",
                         ],
                         "good",
                     )?;
