@@ -81,7 +81,7 @@ pub fn headers(data: &[u8]) {
     let other = format!("{text}!");
     assert!(MIRRORED.check("tool", &json!({"text": other}), &with("mcp-param-text", encoded)).is_err());
     let Ok(plain) = HeaderValue::from_bytes(data) else { return };
-    let _ = accepts(&with("accept", plain.clone()), "application/json");
+    let _ = accepts(&with("accept", plain.clone()));
     let _ = MIRRORED.check("tool", &json!({"text": text}), &with("mcp-param-text", plain.clone()));
     if MIRRORED.check("tool", &json!({"size": 42}), &with("mcp-param-size", plain.clone())).is_ok() {
         assert!(MIRRORED.check("tool", &json!({"size": 43}), &with("mcp-param-size", plain)).is_err(), "equal to two numbers");

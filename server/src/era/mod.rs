@@ -29,9 +29,8 @@ pub static SESSION_HEADER: HeaderName = HeaderName::from_static("mcp-session-id"
 /// `Last-Event-ID`
 pub static LAST_EVENT_HEADER: HeaderName = HeaderName::from_static("last-event-id");
 
-/// The `Accept` of the specification, and what it takes.
+/// The `Accept` of the specification.
 const USUAL: &[u8] = b"application/json, text/event-stream";
-const USUAL_MEDIA: [&str; 2] = ["application/json", "text/event-stream"];
 
 /// Modern metadata decides; without it `initialize` is legacy whatever the headers say; otherwise a version header that is
 /// not legacy is modern (and will miss its metadata); all else is legacy.
@@ -51,16 +50,27 @@ pub fn of(headers: &HeaderMap, method: Option<&str>, params: Option<&Params<'_>>
     }
 }
 
-/// Whether `Accept` takes a media type: the range that names it most closely says so, and `q=0` says no. Without the header
-/// everything is taken (RFC 9110, 12.5.1).
-pub fn accepts(headers: &HeaderMap, media: &str) -> bool {
+/// What a client takes.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Accepts {
+    /// `application/json`
+    pub json: bool,
+    /// `text/event-stream`
+    pub events: bool,
+}
+
+/// What `Accept` takes. Without the header everything is taken (RFC 9110, 12.5.1).
+pub fn accepts(headers: &HeaderMap) -> Accepts {
     let mut values = headers.get_all(http::header::ACCEPT).iter();
     match (values.next().map(http::HeaderValue::as_bytes), values.next()) {
-        (None, _) => return true,
-        // As all clients send it, and in one header: the rest only says the same.
-        (Some(USUAL), None) if USUAL_MEDIA.contains(&media) => return true,
-        (Some(_), _) => {}
+        // As all clients send it, and in one header: another would say more.
+        (None, _) | (Some(USUAL), None) => Accepts { json: true, events: true },
+        (Some(_), _) => Accepts { json: takes(headers, "application/json"), events: takes(headers, "text/event-stream") },
     }
+}
+
+/// Whether `Accept` takes a media type: the range that names it most closely says so, and `q=0` says no.
+fn takes(headers: &HeaderMap, media: &str) -> bool {
     let ranges = headers.get_all(http::header::ACCEPT).iter();
     let family = media.split('/').next().unwrap_or_default();
     let ranges = ranges.filter_map(|value| value.to_str().ok()).flat_map(|value| value.split(','));
@@ -205,17 +215,15 @@ mod tests {
                 lines.append(http::header::ACCEPT, value.parse().unwrap());
             }
             let list = HeaderMap::from_iter([(http::header::ACCEPT, format!("{usual}, {more}").parse().unwrap())]);
-            for media in USUAL_MEDIA {
-                assert_eq!(accepts(&lines, media), accepts(&list, media), "{media} by {more}");
-            }
+            assert_eq!(accepts(&lines), accepts(&list), "{more}");
         }
     }
 
     #[test]
     fn accept_is_read_as_http_reads_it() {
-        let accepts =
-            |value: &'static str, media| accepts(&HeaderMap::from_iter([(http::header::ACCEPT, value.parse().unwrap())]), media);
-        assert!(super::accepts(&HeaderMap::new(), "application/json"));
+        let takes_json =
+            |value: &'static str| accepts(&HeaderMap::from_iter([(http::header::ACCEPT, value.parse().unwrap())])).json;
+        assert_eq!(accepts(&HeaderMap::new()), Accepts { json: true, events: true });
         for value in [
             "application/json, text/event-stream",
             "*/*",
@@ -226,7 +234,7 @@ mod tests {
             "*/*;q=0, application/json",
             "application/*;q=0, application/json;q=0.5",
         ] {
-            assert!(accepts(value, "application/json"), "{value}");
+            assert!(takes_json(value), "{value}");
         }
         for value in [
             "text/event-stream",
@@ -237,7 +245,7 @@ mod tests {
             "application/json;q=0, */*",
             "application/*;q=0, */*;q=1",
         ] {
-            assert!(!accepts(value, "application/json"), "{value}");
+            assert!(!takes_json(value), "{value}");
         }
     }
 }

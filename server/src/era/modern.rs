@@ -108,7 +108,7 @@ async fn answer_request(
     };
     match wire::run(shard, &call, None).await {
         Ok(Outcome::Listen(filter)) => {
-            if !accepts(headers, "text/event-stream") {
+            if !accepts(headers).events {
                 let error = ErrorObject::new(jsonrpc::INVALID_REQUEST, "Accept must list text/event-stream");
                 return Err(Refusal { status: 406, error });
             }

@@ -25,7 +25,7 @@ use running::Running;
 
 use crate::auth::Principal;
 use crate::connection::{Busy, Connection};
-use crate::era::{self, Era, Payload, Reply, Resumed, SESSION_HEADER, VERSION_HEADER, accepts, legacy};
+use crate::era::{self, Accepts, Era, Payload, Reply, Resumed, SESSION_HEADER, VERSION_HEADER, accepts, legacy};
 use crate::exchange::Outbox;
 use crate::fault::Refused;
 use crate::jsonrpc::{self, ErrorObject, Message};
@@ -69,7 +69,7 @@ where
     let headers = head.headers;
     async move {
         let answer = match checked {
-            Ok(Checked::Post(serving, principal)) => post(&shard, &connection, serving, principal, headers, body).await,
+            Ok(Checked::Post(head)) => post(&shard, &connection, head, headers, body).await,
             Ok(Checked::Delete(principal)) => {
                 let reply = Box::pin(legacy::end(&shard, &principal, &headers)).await;
                 Answer::without(reply, &headers, body).await
@@ -93,7 +93,7 @@ where
 /// A request that passed the checks of its head.
 enum Checked {
     /// Its body is to be read.
-    Post(Arc<Serving>, Principal),
+    Post(PostHead),
     /// It ends a session, which takes the other shards.
     Delete(Principal),
     /// It opens the stream of a session, or resumes one, which may be on another shard.
@@ -102,6 +102,14 @@ enum Checked {
     Other(Reply),
     /// It does not say, or says twice, whom it is for: whoever sent it goes away (RFC 9112, 3.2).
     Nowhere(Reply),
+}
+
+/// What the head of a POST says.
+struct PostHead {
+    serving: Arc<Serving>,
+    principal: Principal,
+    /// Whether its sender takes an event stream.
+    streams: bool,
 }
 
 /// What a request is answered with.
@@ -151,7 +159,13 @@ fn check(shard: &Shard, serving: Arc<Serving>, request: &http::request::Parts) -
         .authenticate(headers)
         .map_err(|unauthenticated| Reply { challenge: Some(unauthenticated.challenge), ..Reply::empty(401) })?;
     if request.method == Method::POST {
-        return Ok(Checked::Post(serving, principal));
+        if !is_json(headers) {
+            return Err(invalid(415, "Content-Type must be application/json"));
+        }
+        let Accepts { json: true, events } = accepts(headers) else {
+            return Err(invalid(406, "Accept must list application/json and text/event-stream"));
+        };
+        return Ok(Checked::Post(PostHead { serving, principal, streams: events }));
     }
     // Only legacy versions have GET and DELETE.
     if is_modern(headers) {
@@ -160,31 +174,29 @@ fn check(shard: &Shard, serving: Arc<Serving>, request: &http::request::Parts) -
     if request.method == Method::DELETE {
         return Ok(Checked::Delete(principal));
     }
-    if !accepts(headers, "text/event-stream") {
+    if !accepts(headers).events {
         return Err(invalid(406, "Accept must list text/event-stream"));
     }
     Ok(Checked::Get(serving, principal))
 }
 
-/// Reads a body and has it answered.
-#[expect(clippy::manual_async_fn, reason = "it would keep what it was given twice, and each connection has room for it")]
+/// Reads a body and has it answered. No `async fn`: that keeps what it is given twice, and each connection has room for it.
 fn post<B>(
     shard: &Arc<Shard>,
     connection: &Arc<Connection>,
-    serving: Arc<Serving>,
-    principal: Principal,
+    head: PostHead,
     headers: HeaderMap,
     body: B,
 ) -> impl Future<Output = Answer>
 where
     B: Body<Data = Bytes> + Unpin,
 {
+    let PostHead { serving, principal, streams } = head;
     async move {
         let (received, in_flight) = match receive(shard, &serving, &principal, &headers, body).await {
             Ok(received) => received,
             Err(answer) => return answer,
         };
-        let streams = accepts(&headers, "text/event-stream");
         let period = serving.transport.keep_alive;
         let outbox = Arc::new(Outbox::new(streams));
         let posted = Posted { principal, headers, received };
@@ -201,7 +213,7 @@ where
     }
 }
 
-/// Media types, capacity, and the body.
+/// Length, capacity, and the body.
 async fn receive<B>(
     shard: &Arc<Shard>,
     serving: &Serving,
@@ -213,13 +225,6 @@ where
     B: Body<Data = Bytes> + Unpin,
 {
     let limits = &serving.limits;
-    if !is_json(headers) {
-        return Err(Answer::without(invalid(415, "Content-Type must be application/json"), headers, body).await);
-    }
-    if !accepts(headers, "application/json") {
-        let reply = invalid(406, "Accept must list application/json and text/event-stream");
-        return Err(Answer::without(reply, headers, body).await);
-    }
     let declared = body.size_hint().exact();
     if declared.is_some_and(|length| length > limits.body) {
         return Err(Answer::Last(too_large(limits.body)));
