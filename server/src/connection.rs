@@ -3,8 +3,11 @@
 use std::sync::Arc;
 use std::sync::atomic::{AtomicBool, AtomicU8, AtomicU32, AtomicU64, Ordering::Relaxed};
 
+use tokio::time::Instant;
+
 use crate::fault::Refused;
 use crate::hub::Ticket;
+use crate::load::{Load, OwedBytes, Owing};
 use crate::rate::Bucket;
 use crate::session::Remembered;
 
@@ -34,11 +37,15 @@ pub struct Doing {
     /// hyper was given something to send that may not be in the socket yet.
     unsent: AtomicBool,
     input: AtomicU8,
+    owing: Owing,
 }
 
 /// A request of a connection is under way, until dropped.
 #[derive(Debug)]
-pub struct Busy(Arc<Doing>);
+pub struct Busy {
+    doing: Arc<Doing>,
+    owes: bool,
+}
 
 /// What a connection does.
 #[derive(Clone, Copy, Debug, PartialEq, Eq)]
@@ -67,9 +74,10 @@ pub enum Input {
 }
 
 impl Connection {
-    /// A new connection; its first head is due.
-    pub fn new(refused: Option<Refused>) -> Self {
-        Self { refused, doing: Arc::default(), bucket: Bucket::default(), session: Remembered::default() }
+    /// A new connection of a shard; its first head is due.
+    pub fn new(refused: Option<Refused>, load: &Arc<Load>) -> Self {
+        let doing = Doing { owing: Owing::of(Arc::clone(load)), ..Doing::default() };
+        Self { refused, doing: Arc::new(doing), bucket: Bucket::default(), session: Remembered::default() }
     }
 
     /// Why all of its requests are answered with 503.
@@ -87,7 +95,7 @@ impl Connection {
         self.doing.set(if version == http::Version::HTTP_2 { State::Http2 } else { State::Busy });
         self.doing.is_http10.store(version == http::Version::HTTP_10, Relaxed);
         self.doing.requests.fetch_add(1, Relaxed);
-        Busy(self.doing())
+        Busy { doing: self.doing(), owes: false }
     }
 }
 
@@ -115,6 +123,16 @@ impl Doing {
     /// The stream its request is answered with.
     pub fn held(&self) -> Option<Ticket> {
         Ticket::from_bits(self.held.load(Relaxed))
+    }
+
+    /// Whether an answer is there that its client has not taken.
+    pub fn owes_an_answer(&self) -> bool {
+        self.owing.is_owing()
+    }
+
+    /// Whether its client keeps others from being answered. HTTP/2 has many requests on a connection: it is never cut for one.
+    pub fn keeps_others_waiting(&self) -> bool {
+        self.now() != State::Http2 && self.owing.keeps_others_waiting(Instant::now())
     }
 
     /// Whether the end of an answer without a length is the end of the connection.
@@ -160,19 +178,28 @@ impl Doing {
 impl Busy {
     /// hyper is given something to send.
     pub fn says(&self) {
-        self.0.unsent.store(true, Relaxed);
+        self.doing.unsent.store(true, Relaxed);
+    }
+
+    /// So many bytes of the answer are there, and wait until the client takes them.
+    pub fn owes(&mut self, bytes: usize) -> OwedBytes {
+        self.owes = true;
+        self.doing.owing.owe(bytes)
     }
 
     /// The answer is a held stream.
     pub fn holds(&self, stream: Ticket) {
-        self.0.held.store(stream.to_bits(), Relaxed);
+        self.doing.held.store(stream.to_bits(), Relaxed);
     }
 }
 
 impl Drop for Busy {
     fn drop(&mut self) {
+        if self.owes {
+            self.doing.owing.paid();
+        }
         // HTTP/2 stays what it is: its requests overlap.
-        let _ = self.0.state.compare_exchange(State::Busy as u8, State::Idle as u8, Relaxed, Relaxed);
+        let _ = self.doing.state.compare_exchange(State::Busy as u8, State::Idle as u8, Relaxed, Relaxed);
     }
 }
 
@@ -182,7 +209,7 @@ mod tests {
 
     #[test]
     fn a_head_is_due_at_first_and_nothing_is_after_a_request() {
-        let connection = Connection::new(None);
+        let connection = Connection::new(None, &Arc::default());
         assert_eq!(connection.doing().now(), State::Head);
         let busy = connection.busy(http::Version::HTTP_11);
         assert_eq!(connection.doing().now(), State::Busy);

@@ -57,9 +57,11 @@ pub enum Refused {
     PrincipalInFlight,
     /// The budget of bytes of bodies.
     BodyBytes,
+    /// The budget of bytes of answers that clients have not taken.
+    AnswerBytes,
     /// As many tasks as a shard keeps.
     Tasks,
-    /// The memory guard refuses new streams and sessions.
+    /// The memory guard refuses new streams and sessions, and next to the limit everything.
     Memory,
     /// The shard drains.
     Draining,
@@ -71,13 +73,14 @@ pub enum Refused {
 
 impl Refused {
     /// Every reason, for metrics.
-    pub const ALL: [Self; 11] = [
+    pub const ALL: [Self; 12] = [
         Self::Connections,
         Self::Streams,
         Self::InFlight,
         Self::PrincipalStreams,
         Self::PrincipalInFlight,
         Self::BodyBytes,
+        Self::AnswerBytes,
         Self::Tasks,
         Self::Memory,
         Self::Draining,
@@ -94,6 +97,7 @@ impl Refused {
             Self::PrincipalStreams => "principal_streams",
             Self::PrincipalInFlight => "principal_in_flight",
             Self::BodyBytes => "body_bytes",
+            Self::AnswerBytes => "answer_bytes",
             Self::Tasks => "tasks",
             Self::Memory => "memory",
             Self::Draining => "draining",
@@ -112,6 +116,7 @@ impl std::fmt::Display for Refused {
             Self::PrincipalStreams => "this caller holds all the streams it may on this shard",
             Self::PrincipalInFlight => "this shard answers all the requests of this caller it may",
             Self::BodyBytes => "this shard reads all the request bytes it may",
+            Self::AnswerBytes => "this shard holds all the answers it may that their clients have not taken",
             Self::Tasks => "this shard keeps all the tasks it may",
             Self::Memory => "this shard is short of memory",
             Self::Draining => "this shard is draining",

@@ -15,10 +15,15 @@ pub const REFUSAL_TIME: Duration = Duration::from_secs(5);
 pub const DISCARDED_BYTES: usize = 256 << 10;
 /// See [`DISCARDED_BYTES`].
 pub const DISCARD_TIME: Duration = Duration::from_secs(1);
-/// Part of the memory limit that bodies in flight may take.
-const BODY_BUDGET_DIVISOR: u64 = 8;
-/// Bytes of bodies in flight where there is no memory limit.
-const BODY_BUDGET_UNLIMITED: u64 = 256 << 20;
+/// Part of the memory limit that each may take: bodies in flight, answers that clients have not taken, answers of REST APIs,
+/// events kept for clients that come back. Together they leave a shard half of it.
+const BUDGET_DIVISOR: u64 = 8;
+/// Bytes of bodies in flight, and of answers, where there is no memory limit.
+const BUDGET_UNLIMITED: u64 = 256 << 20;
+/// An answer its client has not taken by then is ended when there is no room for others.
+pub const SLOW_READER: Duration = Duration::from_secs(10);
+/// Bytes of answers of REST APIs held at one time, all backends together, however large the shard is.
+const MAX_ANSWER_BYTES: u64 = 64 << 20;
 /// `Retry-After` is drawn from this span: long enough to spread a stampede, short enough that a new shard is found soon.
 const RETRY_AFTER_MS: std::ops::Range<u64> = 1_000..6_000;
 /// What is added to the `Retry-After` of a client that makes too many requests a second, drawn from this span.
@@ -40,10 +45,10 @@ pub const MAX_WAITING_ASKS: usize = 4096;
 pub const MAX_MUTABLE_SESSIONS: usize = 16_384;
 /// Legacy requests whose client went away and that run on to their end.
 pub const MAX_ORPHANS: u64 = 256;
-/// Bytes of events kept of one stream for a client that comes back, and of all streams of a shard.
+/// Bytes of events kept of one stream for a client that comes back, and of all streams of a shard, however large it is.
 pub const MAX_REPLAY: usize = 1 << 20;
 /// See [`MAX_REPLAY`].
-pub const MAX_REPLAY_BYTES: usize = 32 << 20;
+const MAX_REPLAY_BYTES: u64 = 32 << 20;
 /// How long the response of a legacy request waits for its client to come back: longer than a client waits between its tries.
 pub const RESULT_KEPT: Duration = Duration::from_mins(1);
 /// Streams of other shards that are handed on to clients that resume them here.
@@ -104,11 +109,7 @@ impl Limits {
             streams: u64::from(limits.max_streams),
             in_flight: u64::from(limits.max_in_flight_requests),
             body: limits.max_request_size,
-            body_budget: match memory_limit {
-                0 => BODY_BUDGET_UNLIMITED,
-                limit => limit / BODY_BUDGET_DIVISOR,
-            }
-            .max(limits.max_request_size),
+            body_budget: share(memory_limit).max(limits.max_request_size),
             header: usize::try_from(limits.max_header_size).unwrap_or(usize::MAX),
             json_depth: limits.max_json_depth,
             backlog: usize::try_from(limits.max_stream_backlog).unwrap_or(usize::MAX),
@@ -118,6 +119,35 @@ impl Limits {
             stream_age: limits.max_stream_age_ms.map(Duration::from_millis),
         }
     }
+}
+
+/// Bytes that a shard of a size may hold at one time.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Budgets {
+    /// Of answers that clients have not taken: past it new requests are refused, and those that are answered are answered.
+    pub answers: u64,
+    /// Of answers of REST APIs.
+    pub backends: u64,
+    /// Of events kept for clients that come back.
+    pub replay: u64,
+}
+
+impl Budgets {
+    /// Of a process that may take so many bytes (0: no limit).
+    pub fn of(memory_limit: u64) -> Self {
+        let share = share(memory_limit);
+        Self { answers: share, backends: share.min(MAX_ANSWER_BYTES), replay: share.min(MAX_REPLAY_BYTES) }
+    }
+}
+
+impl Default for Budgets {
+    fn default() -> Self {
+        Self::of(0)
+    }
+}
+
+fn share(memory_limit: u64) -> u64 {
+    if memory_limit == 0 { BUDGET_UNLIMITED } else { memory_limit / BUDGET_DIVISOR }
 }
 
 #[cfg(test)]
@@ -184,6 +214,16 @@ mod tests {
     fn the_byte_budget_follows_the_memory_limit_and_fits_one_body() {
         assert_eq!(Limits::of(&setting(), 65_536, 512 << 20).body_budget, 64 << 20);
         assert_eq!(Limits::of(&setting(), 65_536, 8 << 20).body_budget, 4 << 20);
+    }
+
+    #[test]
+    fn all_budgets_together_leave_a_shard_half_of_its_memory() {
+        for limit in [64 << 20, 128 << 20, 512 << 20, 4 << 30] {
+            let budgets = Budgets::of(limit);
+            let bodies = Limits::of(&shard::Limits { max_request_size: 0, ..setting() }, 65_536, limit).body_budget;
+            assert!(budgets.answers + budgets.backends + budgets.replay + bodies <= limit / 2, "{limit}: {budgets:?}");
+        }
+        assert_eq!(Budgets::of(4 << 30), Budgets { answers: 512 << 20, backends: 64 << 20, replay: 32 << 20 });
     }
 
     #[test]

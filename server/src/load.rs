@@ -1,14 +1,18 @@
 //! What the shard carries at this moment, counted by `Drop`, and the report of it.
 
-use std::sync::Arc;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::{Arc, Mutex, PoisonError};
+
+use tokio::time::Instant;
 
 use crate::auth::Share;
 use crate::fault::Refused;
+use crate::limits::{Budgets, SLOW_READER};
 
 /// Counters of one shard.
 #[derive(Debug, Default)]
 pub struct Load {
+    budgets: Budgets,
     connections: AtomicU64,
     streams: AtomicU64,
     in_flight: AtomicU64,
@@ -16,6 +20,7 @@ pub struct Load {
     tasks: AtomicU64,
     body_bytes: AtomicU64,
     replay_bytes: AtomicU64,
+    owed_bytes: AtomicU64,
     unfetched: AtomicU64,
     shed: AtomicU64,
     unsaid: AtomicU64,
@@ -61,6 +66,20 @@ pub struct ReplayBytes {
     bytes: usize,
 }
 
+/// Bytes of an answer that its client has not taken yet, until dropped.
+#[derive(Debug)]
+pub struct OwedBytes {
+    load: Arc<Load>,
+    bytes: u64,
+}
+
+/// Since when a connection owes its client an answer.
+#[derive(Debug, Default)]
+pub struct Owing {
+    load: Arc<Load>,
+    since: Mutex<Option<Instant>>,
+}
+
 /// Bytes of bodies reserved, until dropped.
 #[derive(Debug)]
 pub struct BodyBytes {
@@ -69,6 +88,28 @@ pub struct BodyBytes {
 }
 
 impl Load {
+    /// Nothing yet, in a process that may take so many bytes (0: no limit).
+    pub fn within(memory_limit: u64) -> Self {
+        Self { budgets: Budgets::of(memory_limit), ..Self::default() }
+    }
+
+    /// Whether answers that clients have not taken leave no room for more of them.
+    pub fn owes_all_it_may(&self) -> bool {
+        self.owed_bytes() >= self.budgets.answers
+    }
+
+    /// Counts bytes of an answer that is there already.
+    pub fn owe(self: &Arc<Self>, bytes: usize) -> OwedBytes {
+        let bytes = bytes as u64;
+        self.owed_bytes.fetch_add(bytes, Relaxed);
+        OwedBytes { load: Arc::clone(self), bytes }
+    }
+
+    /// Bytes of answers that clients have not taken yet.
+    pub fn owed_bytes(&self) -> u64 {
+        self.owed_bytes.load(Relaxed)
+    }
+
     /// Counts a connection, unless `cap` are open.
     pub fn connection(self: &Arc<Self>, cap: u64) -> Option<OpenConnection> {
         take(&self.connections, 1, cap).then(|| OpenConnection(Arc::clone(self)))
@@ -248,10 +289,10 @@ impl InFlight {
 }
 
 impl ReplayBytes {
-    /// Keeps more, unless all clients together would be kept more than `most` for.
+    /// Keeps more, unless more would be kept for all clients together than a shard of this size may.
     #[must_use]
-    pub fn grow(&mut self, bytes: usize, most: usize) -> bool {
-        let fits = take(&self.load.replay_bytes, bytes as u64, most as u64);
+    pub fn grow(&mut self, bytes: usize) -> bool {
+        let fits = take(&self.load.replay_bytes, bytes as u64, self.load.budgets.replay);
         if fits {
             self.bytes += bytes;
         }
@@ -268,6 +309,41 @@ impl ReplayBytes {
     /// What is kept.
     pub fn bytes(&self) -> usize {
         self.bytes
+    }
+}
+
+impl Owing {
+    /// Of a connection of this shard.
+    pub fn of(load: Arc<Load>) -> Self {
+        Self { load, since: Mutex::default() }
+    }
+
+    /// So many bytes are owed from now on.
+    pub fn owe(&self, bytes: usize) -> OwedBytes {
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = Some(Instant::now());
+        self.load.owe(bytes)
+    }
+
+    /// Nothing is owed any more.
+    pub fn paid(&self) {
+        *self.since.lock().unwrap_or_else(PoisonError::into_inner) = None;
+    }
+
+    /// Whether anything is owed.
+    pub fn is_owing(&self) -> bool {
+        self.since.lock().unwrap_or_else(PoisonError::into_inner).is_some()
+    }
+
+    /// Whether its client keeps others from being answered: it takes its time while there is no room for more answers.
+    pub fn keeps_others_waiting(&self, now: Instant) -> bool {
+        let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner);
+        since.is_some_and(|since| now.duration_since(since) >= SLOW_READER) && self.load.owes_all_it_may()
+    }
+}
+
+impl Drop for OwedBytes {
+    fn drop(&mut self) {
+        self.load.owed_bytes.fetch_sub(self.bytes, Relaxed);
     }
 }
 
@@ -344,6 +420,34 @@ mod tests {
         drop(large);
         assert_eq!(load.body_bytes(), 0);
         assert!(other.grow(100, 100));
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn a_slow_reader_keeps_others_waiting_only_while_there_is_no_room_for_answers() {
+        let load = Arc::new(Load::within(8 << 10));
+        let owing = Owing::of(Arc::clone(&load));
+        let owed = owing.owe(1000);
+        assert!(!load.owes_all_it_may(), "1000 of 1024 bytes");
+        let other = load.owe(24);
+        assert!(load.owes_all_it_may());
+        assert!(!owing.keeps_others_waiting(Instant::now()), "it has only begun");
+        tokio::time::advance(SLOW_READER).await;
+        assert!(owing.keeps_others_waiting(Instant::now()));
+        drop(other);
+        assert!(!owing.keeps_others_waiting(Instant::now()), "there is room");
+        drop(owed);
+        assert_eq!(load.owed_bytes(), 0);
+    }
+
+    #[test]
+    fn what_is_kept_for_clients_follows_the_size_of_the_shard() {
+        let kept = |limit| {
+            let load = Arc::new(Load::within(limit));
+            let mut bytes = load.replay();
+            while bytes.grow(1 << 20) {}
+            bytes.bytes() >> 20
+        };
+        assert_eq!([kept(0), kept(1 << 30), kept(128 << 20)], [32, 32, 16]);
     }
 
     #[test]

@@ -54,6 +54,7 @@ struct Gauges {
     task_copies_refused: Counter,
     tasks_lost: Counter,
     body_bytes: Gauge,
+    answer_bytes: Gauge,
     hard_cap: Gauge,
     draining: Gauge,
     ready: Gauge,
@@ -177,6 +178,11 @@ impl Metrics {
         registry.register("mcp_resumable_stream_bytes", replay, gauges.replay_bytes.clone());
         registry.register("mcp_stream_resumes", "Attempts to resume a stream, by how they ended", resumes.clone());
         registry.register("mcp_request_body_bytes", "Bytes of bodies reserved", gauges.body_bytes.clone());
+        registry.register(
+            "mcp_answer_bytes",
+            "Bytes of answers over 32 KiB that their clients have not taken",
+            gauges.answer_bytes.clone(),
+        );
         registry.register("mcp_connections_hard_cap", "Connections this shard can hold", gauges.hard_cap.clone());
         registry.register("mcp_draining", "1 while the shard drains", gauges.draining.clone());
         registry.register("mcp_ready", "1 once a configuration is in force", gauges.ready.clone());
@@ -259,6 +265,7 @@ impl Metrics {
         raise(&gauges.task_copies_refused, counts.refused);
         raise(&gauges.tasks_lost, counts.lost);
         gauge(&gauges.body_bytes, load.body_bytes());
+        gauge(&gauges.answer_bytes, load.owed_bytes());
         gauge(&gauges.hard_cap, shard.hard_cap());
         gauge(&gauges.draining, u64::from(shard.drain.is_draining()));
         gauge(&gauges.ready, u64::from(shard.is_ready()));

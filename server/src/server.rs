@@ -117,8 +117,6 @@ impl Server {
             None => None,
         };
         let mut registry = Registry::default();
-        let clients = Clients::from_environment().map_err(Error::Clients)?;
-        clients.register(&mut registry);
         let group = Group::own().unwrap_or_else(|error| {
             warn!(%error, "cannot find the control group of this process: its memory is not guarded");
             None
@@ -128,6 +126,8 @@ impl Server {
             memory_limit: group.as_ref().and_then(|group| group.read().ok()?.limit).unwrap_or(0),
             loopback_origins: config.loopback_origins(),
         };
+        let clients = Clients::from_environment().map_err(Error::Clients)?.within(environment.memory_limit);
+        clients.register(&mut registry);
         // The keys of a shard come from its folder, before anything is served; until then these open and seal nothing.
         let ring = manifest.as_ref().and_then(|manifest| manifest.keys.clone()).unwrap_or_else(generated_ring);
         let incarnation = random();

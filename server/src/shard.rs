@@ -108,7 +108,7 @@ impl Shard {
     /// A shard that serves nothing yet.
     pub fn new(parts: Parts) -> Self {
         let seed = parts.sessions.incarnation();
-        let load: Arc<Load> = Arc::default();
+        let load = Arc::new(Load::within(parts.environment.memory_limit));
         let tasks = Tasks::new(seed, parts.sessions.tagger(), Arc::clone(&load));
         let resumes = Resumes::new(seed, parts.sessions.tagger(), Arc::clone(&load));
         Self {
@@ -319,6 +319,13 @@ impl Shard {
     /// # Errors
     /// Which limit is in the way.
     pub fn admit_request(&self, serving: &Serving, principal: &Principal) -> Result<InFlight, Refused> {
+        if self.load.owes_all_it_may() {
+            return Err(Refused::AnswerBytes);
+        }
+        // Next to the kernel's limit streams are ended: what comes must not take what that frees.
+        if self.guard.stage() >= GuardStage::Shedding {
+            return Err(Refused::Memory);
+        }
         let request = self.load.request(serving.limits.in_flight).ok_or(Refused::InFlight)?;
         if principal.is_anonymous() {
             return Ok(request);

@@ -221,8 +221,10 @@ impl<'a> Hand<'a> {
         let load =
             shard.and_then(|shard| shard.report.as_ref()).map(|received| (received.report.streams, received.report.in_flight));
         let holds = match load {
-            Some((streams, in_flight)) => format!("{} holds {streams} streams and {in_flight} requests.", step.pod.name),
-            None => format!("{} does not report what it holds.", step.pod.name),
+            Some((streams, in_flight)) => {
+                format!("{} drains: it holds {streams} streams and {in_flight} requests.", step.pod.name)
+            }
+            None => format!("{} drains, and does not report what it holds.", step.pod.name),
         };
         match step.reason {
             DrainReason::Rollout => match self.difference(&step.pod) {
@@ -290,7 +292,8 @@ impl<'a> Hand<'a> {
                 // What finishes a drain was told when it began.
                 if *reason != DeleteReason::Drained {
                     let difference = self.difference(pod).unwrap_or_default();
-                    let note = format!("{} is deleted. {difference}", pod.name);
+                    let shard = self.judged.observed.shards.iter().find(|shard| shard.uid == pod.uid);
+                    let note = format!("{} is deleted: {} {difference}", pod.name, why_deleted(*reason, shard));
                     self.turn.tell(News::normal(reason.as_str(), "Delete", note.trim_end().to_owned()));
                 }
             }
@@ -307,6 +310,22 @@ pub(super) fn active(judged: &Judged) -> u32 {
     let staying = staying.filter(|shard| !leaving(shard)).count() + judged.plan.cancel.len() + judged.plan.create.len();
     let regular = judged.decision.numbers.current.saturating_add(judged.decision.create).max(judged.decision.desired);
     u32::try_from(staying).unwrap_or(u32::MAX).min(regular)
+}
+
+/// Why a pod is deleted, in words.
+fn why_deleted(reason: DeleteReason, shard: Option<&ObservedShard>) -> String {
+    match reason {
+        DeleteReason::Drained => "it is drained.".into(),
+        DeleteReason::NeverReady => "it never took a connection.".into(),
+        DeleteReason::NotRunning => "its process does not run.".into(),
+        DeleteReason::DeadlineExceeded => {
+            let left = shard.and_then(|shard| shard.report.as_ref()).map(|received| &received.report);
+            let left = left.map(|report| format!(" with {} streams and {} requests left", report.streams, report.in_flight));
+            format!("`drain.timeout` has passed{}.", left.unwrap_or_default())
+        }
+        DeleteReason::Finished => "its pod has ended for good.".into(),
+        DeleteReason::Lost => "it is neither Ready nor heard of, and another is in its place.".into(),
+    }
 }
 
 /// The same words for every step, so that the events of one shard are one, counted.

@@ -16,7 +16,10 @@ pub(super) fn of_status(before: Option<&McpClusterStatus>, after: &McpClusterSta
             let (old, new) = (before.and_then(|before| find(before, kind)), find(after, kind)?);
             let same = old.is_some_and(|old| old.status == new.status && old.reason == new.reason);
             let known = old.is_some_and(|old| old.status != "Unknown");
-            if same || new.status == "Unknown" {
+            // Pressure has a condition of its own, which tells when it begins and ends.
+            let by_pressure = |condition: &Condition| condition.type_ != "MemoryPressure" && condition.reason == "MemoryPressure";
+            let is_told_there = old.is_some_and(|old| old.status == new.status && (by_pressure(old) || by_pressure(new)));
+            if same || is_told_there || new.status == "Unknown" {
                 None
             } else if new.status == *normal {
                 // That all is well is news when it was not, or when it is so for the first time as a whole.
@@ -76,6 +79,16 @@ mod tests {
         assert_eq!(reasons(&of_status(Some(&before), &after)), [("CatalogInvalid", true), ("Invalid", true)]);
         assert_eq!(of_status(Some(&after), &after), []);
         assert_eq!(reasons(&of_status(Some(&after), &before)), [("Serving", false), ("Compiled", false)]);
+    }
+
+    #[test]
+    fn memory_pressure_is_told_once_when_it_begins_and_once_when_it_ends() {
+        let calm = status(&[("Ready", "True", "Serving"), ("MemoryPressure", "False", "BelowTarget")]);
+        let hot = status(&[("Ready", "True", "MemoryPressure"), ("MemoryPressure", "True", "AboveTarget")]);
+        assert_eq!(reasons(&of_status(Some(&calm), &hot)), [("AboveTarget", true)]);
+        assert_eq!(reasons(&of_status(Some(&hot), &calm)), [("BelowTarget", false)]);
+        let broken = status(&[("Ready", "False", "AtCapacity"), ("MemoryPressure", "True", "AboveTarget")]);
+        assert_eq!(reasons(&of_status(Some(&hot), &broken)), [("AtCapacity", true)]);
     }
 
     #[test]

@@ -198,7 +198,10 @@ impl Pass<'_, '_> {
     pub(super) fn shedding(&self) -> std::collections::BTreeSet<String> {
         let is_shed = |m: &&Member<'_>| {
             let step = self.history.seen.get(m.at).and_then(|seen| seen.shed);
-            m.state.is_active() && step.is_some_and(|step| step.asked > 0 && elapsed(step.at, self.now) < SHEDDING)
+            // One that has cooled is not being shed any more, whenever its last step was.
+            m.state.is_active()
+                && words::is_warm(self.policy, m)
+                && step.is_some_and(|step| step.asked > 0 && elapsed(step.at, self.now) < SHEDDING)
         };
         self.members.all.iter().filter(is_shed).map(|m| m.shard.name.clone()).collect()
     }

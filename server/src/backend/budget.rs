@@ -28,6 +28,11 @@ impl Budget {
         Arc::new(Self { left: AtomicUsize::new(bytes) })
     }
 
+    /// So many bytes, or as many as there are addresses.
+    pub(super) fn of(bytes: u64) -> Arc<Self> {
+        Self::new(usize::try_from(bytes).unwrap_or(usize::MAX))
+    }
+
     /// Nothing yet.
     pub(super) fn hold(self: &Arc<Self>) -> Held {
         Held { budget: self.clone(), bytes: 0 }

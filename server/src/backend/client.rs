@@ -21,6 +21,7 @@ use tokio::sync::Semaphore;
 use super::budget::Budget;
 use super::gate::Gate;
 use super::metrics::Metrics;
+use crate::limits::Budgets;
 
 /// Time to a connection, TLS included; the rest of a call's time is for its answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -34,8 +35,6 @@ const MAX_RESPONSE_HEADERS: usize = 128;
 /// Names looked up at one time. A lookup holds a thread and cannot be called off: without a bound, a dead DNS server would
 /// collect hundreds of them.
 const MAX_LOOKUPS: usize = 16;
-/// Bytes of answers held at one time, all backends together: an eighth of a small shard (512Mi).
-const MAX_ANSWER_BYTES: usize = 64 << 20;
 
 /// What calls share, across generations of the catalog: connections, bounds and metrics.
 #[derive(Debug)]
@@ -111,7 +110,13 @@ impl Clients {
             .http1_max_headers(MAX_RESPONSE_HEADERS)
             .build()
             .map_err(|error| InvalidRoots(error.into()))?;
-        Ok(Self { http, metrics: Metrics::default(), gates: Mutex::default(), answers: Budget::new(MAX_ANSWER_BYTES) })
+        Ok(Self { http, metrics: Metrics::default(), gates: Mutex::default(), answers: Budget::of(Budgets::default().backends) })
+    }
+
+    /// The same in a process that may take so many bytes (0: no limit): of answers it holds no more than its part.
+    #[must_use]
+    pub fn within(self, memory_limit: u64) -> Self {
+        Self { answers: Budget::of(Budgets::of(memory_limit).backends), ..self }
     }
 
     /// Mounts the metrics of all backends; once for each registry.

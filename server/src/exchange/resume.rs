@@ -29,7 +29,7 @@ use tokio::time::timeout;
 use super::outbox::Taken;
 use super::{Outbox, id, lock};
 use crate::jsonrpc::{self, ErrorObject};
-use crate::limits::{MAX_FORWARDED_RESUMES, MAX_ORPHANS, MAX_REPLAY, MAX_REPLAY_BYTES, RESULT_KEPT};
+use crate::limits::{MAX_FORWARDED_RESUMES, MAX_ORPHANS, MAX_REPLAY, RESULT_KEPT};
 use crate::load::{InFlight, Load, Orphan, ReplayBytes, Unfetched};
 use crate::mcp::version::Version;
 use crate::session::{Incarnation, SessionKey, Tagger};
@@ -416,7 +416,7 @@ impl Kept {
 
     /// Takes place for so many bytes.
     pub(super) fn reserve(&mut self, length: usize) -> bool {
-        !self.forgotten && self.bytes.bytes() + length <= MAX_REPLAY && self.bytes.grow(length, MAX_REPLAY_BYTES)
+        !self.forgotten && self.bytes.bytes() + length <= MAX_REPLAY && self.bytes.grow(length)
     }
 
     /// Gives place back.

@@ -16,12 +16,15 @@ use crate::connection::Busy;
 use crate::era::Payload;
 use crate::hub;
 use crate::limits::{DISCARD_TIME, DISCARDED_BYTES, Limits};
-use crate::load::{BodyBytes, InFlight, Load};
+use crate::load::{BodyBytes, InFlight, Load, OwedBytes};
 use crate::patience::within_turns;
 use crate::sse;
 
 /// What is reserved at a time for a body that does not say its length.
 const CHUNK: u64 = 64 << 10;
+/// What is handed to a connection at a time: it asks for more when its client has taken nearly all of it, so what waits for a
+/// slow reader waits here, where it is counted, and the request counts as long.
+const PIECE: usize = 32 << 10;
 
 /// A request body, and the bytes reserved for it.
 #[derive(Debug)]
@@ -141,6 +144,9 @@ where
 #[derive(Debug)]
 pub struct ReplyBody {
     content: Content,
+    /// Of what came in one piece, and is handed on in several.
+    rest: Bytes,
+    owed: Option<OwedBytes>,
     _in_flight: Option<InFlight>,
     busy: Busy,
 }
@@ -154,25 +160,29 @@ enum Content {
 }
 
 impl ReplyBody {
+    fn of(content: Content, in_flight: Option<InFlight>, busy: Busy) -> Self {
+        Self { content, rest: Bytes::new(), owed: None, _in_flight: in_flight, busy }
+    }
+
     /// A body that is all there.
     pub(super) fn full(bytes: impl Into<Bytes>, in_flight: Option<InFlight>, busy: Busy) -> Self {
-        Self { content: Content::Full(bytes.into()), _in_flight: in_flight, busy }
+        Self::of(Content::Full(bytes.into()), in_flight, busy)
     }
 
     /// A held stream.
     pub(super) fn stream(stream: hub::Stream, busy: Busy) -> Self {
         busy.holds(stream.ticket());
-        Self { content: Content::Stream(stream), _in_flight: None, busy }
+        Self::of(Content::Stream(stream), None, busy)
     }
 
     /// A stream that can be resumed, or the rest of one.
     pub(super) fn events(events: Events, busy: Busy) -> Self {
-        Self { content: Content::Events(events), _in_flight: None, busy }
+        Self::of(Content::Events(events), None, busy)
     }
 
     /// A reply that is still being made, as an event stream.
     pub(super) fn running(running: Box<Running>, busy: Busy) -> Self {
-        Self { content: Content::Running(running), _in_flight: None, busy }
+        Self::of(Content::Running(running), None, busy)
     }
 }
 
@@ -181,14 +191,31 @@ impl Body for ReplyBody {
     type Error = hub::Cut;
 
     fn poll_frame(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hub::Cut>>> {
-        let polled = self.as_mut().poll_content(cx);
-        if polled.is_ready() {
-            self.busy.says();
+        if self.rest.is_empty() {
+            self.owed = None;
+            let polled = self.as_mut().poll_content(cx);
+            if polled.is_ready() {
+                self.busy.says();
+            }
+            return match polled {
+                // A held stream hands over what it has: it may leave the connection when that is sent.
+                Poll::Ready(Some(Ok(frame))) if !self.is_held() && frame.data_ref().is_some_and(|data| data.len() > PIECE) => {
+                    self.rest = frame.into_data().unwrap_or_default();
+                    let bytes = self.rest.len();
+                    self.owed = Some(self.busy.owes(bytes));
+                    Poll::Ready(Some(Ok(self.piece())))
+                }
+                other => other,
+            };
         }
-        polled
+        self.busy.says();
+        Poll::Ready(Some(Ok(self.piece())))
     }
 
     fn is_end_stream(&self) -> bool {
+        if !self.rest.is_empty() {
+            return false;
+        }
         match &self.content {
             Content::Full(bytes) => bytes.is_empty(),
             Content::Stream(_) | Content::Running(_) | Content::Events(_) => false,
@@ -204,6 +231,19 @@ impl Body for ReplyBody {
 }
 
 impl ReplyBody {
+    fn is_held(&self) -> bool {
+        match &self.content {
+            Content::Stream(_) => true,
+            Content::Full(_) | Content::Running(_) | Content::Events(_) => false,
+        }
+    }
+
+    /// The next piece of the rest.
+    fn piece(&mut self) -> Frame<Bytes> {
+        let length = self.rest.len().min(PIECE);
+        Frame::data(self.rest.split_to(length))
+    }
+
     fn poll_content(mut self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<Option<Result<Frame<Bytes>, hub::Cut>>> {
         match &mut self.content {
             Content::Full(bytes) if bytes.is_empty() => Poll::Ready(None),
@@ -239,6 +279,7 @@ mod tests {
     use http_body_util::{Full, StreamBody};
 
     use super::*;
+    use crate::connection::Connection;
 
     fn limits() -> Limits {
         Limits {
@@ -270,6 +311,26 @@ mod tests {
         assert_eq!(load.body_bytes(), 0);
         let _large = read(chunks(1, 90_000), Some(90_000), &limits(), &load).await.unwrap();
         assert_eq!(read(chunks(1, 90_000), Some(90_000), &limits(), &load).await.unwrap_err(), Unread::OverBudget);
+    }
+
+    #[tokio::test]
+    async fn an_answer_is_handed_over_in_pieces_and_counts_until_the_last() {
+        let load = Arc::new(Load::default());
+        let connection = Connection::new(None, &load);
+        let in_flight = load.request(1);
+        let large = Bytes::from(vec![b'x'; 3 * PIECE + 1]);
+        let mut body = ReplyBody::full(large, in_flight, connection.busy(http::Version::HTTP_11));
+        assert_eq!(body.size_hint().exact(), Some(3 * PIECE as u64 + 1));
+        let mut lengths = vec![];
+        while !body.is_end_stream() {
+            lengths.push(body.frame().await.unwrap().unwrap().into_data().unwrap().len());
+            assert_eq!((load.owed_bytes(), load.in_flight()), (3 * PIECE as u64 + 1, 1));
+        }
+        assert_eq!(lengths, [PIECE, PIECE, PIECE, 1]);
+        drop(body);
+        assert_eq!((load.owed_bytes(), load.in_flight()), (0, 0));
+        let small = ReplyBody::full(vec![b'x'; PIECE], None, connection.busy(http::Version::HTTP_11)).frame().await;
+        assert_eq!((small.unwrap().unwrap().into_data().unwrap().len(), load.owed_bytes()), (PIECE, 0), "most answers are one");
     }
 
     #[tokio::test]

@@ -478,7 +478,7 @@ mod tests {
     /// Each connection inside hyper has room for one, and moves it about for each request.
     #[test]
     fn a_request_takes_no_more_room_than_it_did() {
-        let (shard, connection) = (Arc::new(Shard::test()), Arc::new(Connection::new(None)));
+        let (shard, connection) = (Arc::new(Shard::test()), Arc::new(Connection::new(None, &Arc::default())));
         let request = Request::new(Full::new(Bytes::new()));
         let size = size_of_val(&handle(&shard, &connection, request));
         assert!(size <= 1536, "{size} bytes");

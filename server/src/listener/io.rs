@@ -7,6 +7,7 @@
 //! - While a request is answered, hyper reads no further once bytes wait behind it, and would not see the client go. So this
 //!   socket reads ahead, a little. A client that has ended its side has gone: what is not answered within [`GONE_GRACE`] is
 //!   dropped, and with it, in the era where that means so, cancelled (2026-07-28 `basic/patterns/cancellation`).
+//! - A client that takes its time while there is no room for the answers of others is cut (`limits::SLOW_READER`).
 //! - A socket that is closed over bytes nobody read is reset by the kernel, and its client may never read the answer. Where bytes
 //!   may be left, they are taken for a while after the answer ([`LINGER`]).
 
@@ -31,6 +32,8 @@ const GONE_GRACE: Duration = Duration::from_millis(50);
 pub(super) const LINGER: (Duration, usize) = (Duration::from_secs(1), 4 << 20);
 /// What an HTTP/2 connection begins with (RFC 9113, 3.4).
 const PREFACE: &[u8] = b"PRI * HTTP/2.0\r\n\r\nSM\r\n\r\n";
+/// Between two looks at whether a client that takes its time may go on doing so.
+const LOOK: Duration = Duration::from_secs(1);
 /// Bytes of the first read: most requests fit.
 const FIRST: usize = 4 << 10;
 /// An answer up to this size, head and body, is written in one piece: to copy it takes less than the kernel's way through two.
@@ -56,6 +59,8 @@ pub(super) struct Timed<S> {
     ahead: Vec<u8>,
     end: End,
     linger: Option<(Pin<Box<Sleep>>, usize)>,
+    /// Runs while the client does not take what there is.
+    look: Option<Pin<Box<Sleep>>>,
 }
 
 /// The client's side of the connection.
@@ -71,7 +76,7 @@ enum End {
 
 impl<S> Timed<S> {
     pub(super) fn new(socket: S, doing: Arc<Doing>, time: Duration) -> Self {
-        Self { socket, doing, time, timer: None, ahead: Vec::new(), end: End::Open, linger: None }
+        Self { socket, doing, time, timer: None, ahead: Vec::new(), end: End::Open, linger: None, look: None }
     }
 
     /// The same, with bytes that were read before.
@@ -138,7 +143,7 @@ impl<S: AsyncRead + Unpin> Timed<S> {
         if let End::Seen(grace) = &mut self.end
             && self.doing.now() == State::Busy
         {
-            ready!(grace.as_mut().poll(cx));
+            ready!(poll_gone(grace, &self.doing, cx));
         }
         self.end = End::Told;
         Poll::Ready(Ok(()))
@@ -171,11 +176,23 @@ impl<S: AsyncRead + Unpin> Timed<S> {
             }
         }
         if let End::Seen(grace) = &mut self.end
-            && grace.as_mut().poll(cx).is_ready()
+            && poll_gone(grace, &self.doing, cx).is_ready()
         {
             return Err(io::Error::new(io::ErrorKind::ConnectionAborted, "the client has gone"));
         }
         Ok(())
+    }
+
+    /// The socket takes no more for now. Waits, unless its client has to go.
+    fn poll_slow<T>(&mut self, cx: &mut Context<'_>) -> Poll<io::Result<T>> {
+        loop {
+            let look = self.look.get_or_insert_with(|| Box::pin(sleep(LOOK)));
+            ready!(look.as_mut().poll(cx));
+            self.look = None;
+            if self.doing.keeps_others_waiting() {
+                return Poll::Ready(Err(io::Error::new(io::ErrorKind::TimedOut, "the client reads too slowly")));
+            }
+        }
     }
 
     /// Takes what the client still sends, until it ends its side, the time is over, or it is too much.
@@ -191,6 +208,18 @@ impl<S: AsyncRead + Unpin> Timed<S> {
             }
         }
         Poll::Ready(())
+    }
+}
+
+/// Waits until a client that has ended its side has no answer to expect any more. One that is being sent is sent to its end: there
+/// are clients that send nothing more and read.
+fn poll_gone(grace: &mut Pin<Box<Sleep>>, doing: &Doing, cx: &mut Context<'_>) -> Poll<()> {
+    loop {
+        ready!(grace.as_mut().poll(cx));
+        if !doing.owes_an_answer() {
+            return Poll::Ready(());
+        }
+        *grace = Box::pin(sleep(GONE_GRACE));
     }
 }
 
@@ -232,7 +261,10 @@ impl<S: AsyncRead + Unpin> AsyncRead for Timed<S> {
 
 impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Timed<S> {
     fn poll_write(mut self: Pin<&mut Self>, cx: &mut Context<'_>, bytes: &[u8]) -> Poll<io::Result<usize>> {
-        Pin::new(&mut self.socket).poll_write(cx, bytes)
+        match Pin::new(&mut self.socket).poll_write(cx, bytes) {
+            Poll::Pending => self.poll_slow(cx),
+            written @ Poll::Ready(_) => written,
+        }
     }
 
     fn poll_flush(self: Pin<&mut Self>, cx: &mut Context<'_>) -> Poll<io::Result<()>> {
@@ -260,16 +292,21 @@ impl<S: AsyncRead + AsyncWrite + Unpin> AsyncWrite for Timed<S> {
         slices: &[io::IoSlice<'_>],
     ) -> Poll<io::Result<usize>> {
         let length = slices.iter().map(|slice| slice.len()).sum();
-        if slices.len() < 2 || length > TOGETHER {
-            return Pin::new(&mut self.socket).poll_write_vectored(cx, slices);
+        let written = if slices.len() < 2 || length > TOGETHER {
+            Pin::new(&mut self.socket).poll_write_vectored(cx, slices)
+        } else {
+            let mut together = [0; TOGETHER];
+            let mut end = 0;
+            for slice in slices {
+                together[end..end + slice.len()].copy_from_slice(slice);
+                end += slice.len();
+            }
+            Pin::new(&mut self.socket).poll_write(cx, &together[..length])
+        };
+        match written {
+            Poll::Pending => self.poll_slow(cx),
+            Poll::Ready(_) => written,
         }
-        let mut together = [0; TOGETHER];
-        let mut end = 0;
-        for slice in slices {
-            together[end..end + slice.len()].copy_from_slice(slice);
-            end += slice.len();
-        }
-        Pin::new(&mut self.socket).poll_write(cx, &together[..length])
     }
 
     fn is_write_vectored(&self) -> bool {
@@ -287,6 +324,30 @@ mod tests {
     use super::*;
 
     const TIME: Duration = Duration::from_secs(15);
+
+    #[tokio::test(start_paused = true)]
+    async fn a_client_that_takes_its_time_is_cut_when_there_is_no_room_for_the_answers_of_others() {
+        let (server, mut client) = duplex(16);
+        let load = Arc::new(crate::load::Load::within(800));
+        let connection = crate::connection::Connection::new(None, &load);
+        let mut request = connection.busy(http::Version::HTTP_11);
+        let mut timed = Timed::new(server, connection.doing(), TIME);
+        let owed = request.owes(60);
+        let start = Instant::now();
+        let slow = tokio::time::timeout(TIME * 10, timed.write_all(&[0; 60])).await;
+        assert!(slow.is_err(), "there is room for others: {slow:?}");
+        let other = load.owe(40);
+        let error = timed.write_all(&[0; 60]).await.unwrap_err();
+        assert_eq!(error.kind(), io::ErrorKind::TimedOut);
+        assert!(start.elapsed() <= TIME * 10 + LOOK * 2, "{:?}", start.elapsed());
+        // Who goes on reading is not cut: what it is owed is young.
+        drop((owed, other, request));
+        let mut next = connection.busy(http::Version::HTTP_11);
+        let _owed = next.owes(200);
+        let mut read = vec![0; 60];
+        let (written, taken) = tokio::join!(timed.write_all(&[1; 60]), client.read_exact(&mut read));
+        assert!(written.is_ok() && taken.is_ok());
+    }
 
     fn busy() -> Arc<Doing> {
         let doing = Arc::new(Doing::default());

@@ -88,7 +88,7 @@ pub(super) async fn serve<S: Wire>(socket: S, shard: Arc<Shard>, admission: Admi
         Admission::Counted(_) => None,
         Admission::Refused(why, _) => Some(*why),
     };
-    let connection = Arc::new(Connection::new(refused));
+    let connection = Arc::new(Connection::new(refused, &shard.load));
     let (_, read_time) = head_limits(&shard);
     let mut io = Timed::new(socket, connection.doing(), read_time);
     let ended = match admission {
@@ -115,7 +115,7 @@ pub(super) async fn serve<S: Wire>(socket: S, shard: Arc<Shard>, admission: Admi
 
 /// Goes on with an idle connection whose client has sent something, which is still in the socket.
 pub(super) async fn resume(socket: StdStream, shard: Arc<Shard>, open: OpenConnection) {
-    let connection = Arc::new(Connection::new(None));
+    let connection = Arc::new(Connection::new(None, &shard.load));
     let (_, read_time) = head_limits(&shard);
     match TcpStream::from_std(socket) {
         Ok(socket) => http1(Timed::new(socket, connection.doing(), read_time), shard, connection, open).await,

@@ -54,6 +54,14 @@ fn a_shard_whose_memory_falls_with_its_streams_is_shed_until_it_is_cool_and_not_
 }
 
 #[test]
+fn a_shard_that_has_cooled_is_not_said_to_end_streams() {
+    let (decisions, _) = obeying(|_, _| 100 * MIB, true);
+    let shed = decisions.iter().position(|decision| !decision.sheds.is_empty()).unwrap();
+    assert!(decisions[shed].census.shedding.contains("tools-1"));
+    assert!(decisions[shed + 1..].iter().all(|decision| decision.census.shedding.is_empty()), "within the minute, too");
+}
+
+#[test]
 fn a_shard_whose_memory_stays_though_its_streams_end_is_told_after_a_step_and_replaced_after_two() {
     let (decisions, _) = obeying(|memory, _| memory, true);
     let told = decisions.iter().position(|decision| decision.census.fruitless.contains("tools-1")).unwrap();
