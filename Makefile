@@ -103,6 +103,10 @@ soak: ## An operator at rest for thirty minutes, on the cluster: it writes nothi
 scale-bench: ## The operator with 500 McpClusters and 12,300 fake pods on the local cluster (docs/benchmarks.md); ARGS="--clusters 10 --shards 3 --large 20" is quick
 	@tests/run/scale-bench $(ARGS)
 
+.PHONY: memory-bench
+memory-bench: ## A load that takes memory on real pods: the operator, then a Deployment with the stock HPA (docs/autoscaling.md); ARGS="--only ours"
+	@tests/run/memory-bench $(ARGS)
+
 .PHONY: mutants
 mutants: $(TOOLS)/bin/cargo-mutants ## Break each line of the autoscaler and the rollout: which tests go red? Hours; ONLY=file, SHARD=k/n
 	@mkdir -p .cache/mutants

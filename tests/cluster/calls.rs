@@ -79,7 +79,7 @@ pub(crate) async fn the_kernel_enforces_the_limit_in_the_spec(namespace: Namespa
     let cluster = namespace.cluster("capped");
     cluster.until_settled(1, STARTS_WITHIN).await?;
     for pod in cluster.ready_pods().await? {
-        claim_eq!(cgroup::memory_limit(&pod, CONTAINER)?, 80 << 20, "memory limit of the container's cgroup");
+        claim_eq!(cgroup::Group::of(&pod, CONTAINER)?.limit()?, 80 << 20, "memory limit of the container's cgroup");
     }
     Ok(())
 }

@@ -1,10 +1,11 @@
 //! Answers every request with what arrived, as JSON: the REST API behind the samples and tests of the `http` backend.
 //!
-//! `GET /livez` answers 200 for the kubelet. `ECHO_LISTEN` is the address, by default `0.0.0.0:8080`.
+//! `GET /livez` answers 200 for the kubelet; `GET /text?bytes=N&after=MS` so many bytes of text, so many milliseconds later. `ECHO_LISTEN` is the address, by default `0.0.0.0:8080`.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::time::Duration;
 
 use bytes::Bytes;
 use http_body_util::{BodyExt as _, Full, Limited};
@@ -19,6 +20,8 @@ use tokio::signal::unix::{SignalKind, signal};
 
 /// A body that is echoed is read whole.
 const MAX_BODY: usize = 1 << 20;
+/// The longest text.
+const MAX_TEXT: usize = 8 << 20;
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -53,6 +56,9 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
     if request.uri().path() == "/livez" {
         return Ok(Response::new(Full::from("ok\n")));
     }
+    if request.uri().path() == "/text" {
+        return Ok(text(request.uri().query().unwrap_or_default()).await);
+    }
     let (head, body) = request.into_parts();
     let body = match Limited::new(body, MAX_BODY).collect().await {
         Ok(body) => body.to_bytes(),
@@ -74,6 +80,18 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
         "json": serde_json::from_slice::<Value>(&body).unwrap_or(Value::Null),
     });
     Ok(answer(StatusCode::OK, &seen))
+}
+
+/// A text of a size, after a time.
+async fn text(query: &str) -> Response<Full<Bytes>> {
+    let number = |name: &str| {
+        let of_name = |pair: &str| pair.split_once('=').filter(|(key, _)| *key == name).and_then(|(_, value)| value.parse().ok());
+        query.split('&').find_map(of_name).unwrap_or(0_usize)
+    };
+    tokio::time::sleep(Duration::from_millis(number("after") as u64)).await;
+    let mut response = Response::new(Full::from("x".repeat(number("bytes").min(MAX_TEXT))));
+    response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("text/plain"));
+    response
 }
 
 fn answer(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {

@@ -1,4 +1,4 @@
-//! The programs that are built here: Kubernetes, CoreDNS and kwok from their Go modules, and the pause image.
+//! The programs that are built here: Kubernetes, CoreDNS, kwok and metrics-server from their Go modules, and the pause image.
 //! Each is built once into a folder named by what it is made of, outside the state folder.
 
 use std::fs::{self, File};
@@ -62,12 +62,12 @@ pub(crate) fn build(workspace: &Path, cache: &Path) -> Result<Programs> {
     Ok(Programs { kubernetes, coredns, pause })
 }
 
-/// Builds kwok unless the cache has it, and returns the program. It is no part of a cluster.
-pub(crate) fn kwok(workspace: &Path, cache: &Path) -> Result<PathBuf> {
+/// Builds a program that is no part of a cluster, unless the cache has it, and returns its path: `kwok`, `metrics-server`.
+pub(crate) fn beside(workspace: &Path, cache: &Path, name: &str) -> Result<PathBuf> {
     fs::create_dir_all(cache).at("making the folder", cache)?;
     let _lock = lock(&cache.join("build.lock"))?;
-    let folder = build_module(cache, &workspace.join("tests/local-cluster/go/kwok"), "-s -w", &["kwok"])?;
-    Ok(folder.join("kwok"))
+    let folder = build_module(cache, &workspace.join("tests/local-cluster/go").join(name), "-s -w", &[name])?;
+    Ok(folder.join(name))
 }
 
 /// Two builds of the same thing would only slow each other down.

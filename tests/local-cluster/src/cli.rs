@@ -111,6 +111,8 @@ enum Verb {
     Build,
     /// Build kwok, which plays nodes and pods that are not there (`make scale-bench`), and print its path.
     Kwok,
+    /// Build metrics-server, which a stock HPA reads (`make memory-bench`), and print its path.
+    MetricsServer,
     #[command(hide = true)]
     Enter {
         #[command(flatten)]
@@ -192,7 +194,8 @@ fn act(verb: Verb, state: State, workspace: &Path, cache: &Path) -> Result<ExitC
                 node::join(&mut cluster, NodeRecord { name: node, memory: node_memory })?;
             }
         }
-        Verb::Kwok => show(&format!("{}\n", binaries::kwok(workspace, cache)?.display())),
+        Verb::Kwok => show(&format!("{}\n", binaries::beside(workspace, cache, "kwok")?.display())),
+        Verb::MetricsServer => show(&format!("{}\n", binaries::beside(workspace, cache, "metrics-server")?.display())),
         Verb::Build => {
             packages::ensure()?;
             let programs = binaries::build(workspace, cache)?;
