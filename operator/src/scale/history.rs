@@ -112,7 +112,8 @@ struct Loss {
 
 impl History {
     /// What a new process knows: what the last one wrote into status. The highest recommendation counts from now on, so that
-    /// nothing is scaled in that would not have been.
+    /// nothing is scaled in that would not have been; and so does the load, so that none of it that comes back is growth. The
+    /// clients of a shard that went while nobody led are missing in what is heard first.
     pub fn restore(status: Option<&McpClusterStatus>, now: Timestamp) -> Self {
         let Some(status) = status else { return Self::default() };
         let kept = status.autoscaling.clone().unwrap_or_default();
@@ -128,6 +129,12 @@ impl History {
             recommendations: kept.window_highest.or(status.desired_replicas).map(|size| (now, count(size))).into_iter().collect(),
             changes: status.last_scale.iter().map(|scale| (past(&scale.time), i64::from(scale.to - scale.from))).collect(),
             bytes_per_load: learnt.filter(|bytes| bytes.0 > 0).map(|bytes| (now, bytes.0 as f64)),
+            totals: status
+                .load
+                .as_ref()
+                .and_then(|load| Some((now, u64::try_from(load.connections).ok()?)))
+                .into_iter()
+                .collect(),
             ..Self::default()
         }
     }

@@ -134,6 +134,29 @@ fn load_that_comes_back_within_three_minutes_is_no_growth() {
     assert!(story.decide().numbers.growth > 0, "more than there was");
 }
 
+/// A shard went while nobody led, and the others have its clients a little later.
+#[test]
+fn load_that_comes_back_after_the_leader_changed_is_no_growth() {
+    let cluster = |each| {
+        let cluster = Cluster::autoscaled(1, 24).with_ready(6).each(|s| s.load(each, 60 * MIB));
+        cluster.spec(|spec| spec.autoscaling.as_mut().unwrap().connections.target_per_replica = Some(100))
+    };
+    let status = |connections| McpClusterStatus {
+        desired_replicas: Some(6),
+        load: Some(LoadStatus { connections, ..LoadStatus::default() }),
+        ..McpClusterStatus::default()
+    };
+    let mut asked = vec![];
+    for known in [588, 504] {
+        let mut story = Story::of(cluster(84));
+        story.history = History::restore(Some(&status(known)), story.now);
+        assert_eq!(story.pass(30).desired, 6);
+        story.change(|_| cluster(98));
+        asked.push((0..24).map(|_| story.pass(5).desired).max().unwrap());
+    }
+    assert_eq!(asked, [6, 7], "the second leader knows of no load that went away");
+}
+
 /// A shard as the census has it.
 fn member(story: &Story, index: u32) -> Member<'_> {
     let policy = Policy::of(&story.cluster.observed.cluster.spec);
