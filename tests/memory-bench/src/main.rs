@@ -60,7 +60,7 @@ async fn bench(options: Options) -> Outcome {
     let (telling, asked) = (told.clone(), options.clone());
     let played =
         Namespace::with(run.clone(), Operated::ByItsOwn, ENDS_WITHIN * 2, move |namespace| play(namespace, asked, telling)).await;
-    let told = told.lock().unwrap_or_else(PoisonError::into_inner);
+    let told = std::mem::take(&mut *told.lock().unwrap_or_else(PoisonError::into_inner));
     write(&options, &told)?;
     played?;
     told.iter().filter(|told| told.side == Side::Ours).try_for_each(story::judge)?;
