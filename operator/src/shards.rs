@@ -1,28 +1,24 @@
 //! Calls to shards: `POST /load`, `POST /drain` and `POST /shed` on the control port, signed with the cluster's key.
 
-use std::net::IpAddr;
+mod wire;
+
+use std::net::{IpAddr, SocketAddr};
 use std::time::Duration;
 
 use bytes::Bytes;
 use http::{Method, Request, StatusCode, header};
-use http_body_util::{BodyExt as _, Full, Limited};
-use hyper_util::client::legacy::Client;
-use hyper_util::client::legacy::connect::HttpConnector;
-use hyper_util::rt::{TokioExecutor, TokioTimer};
+use http_body_util::Full;
 use jiff::Timestamp;
 use mcp_crds::control::{self, InvalidKey, KeyRing, Signed};
 use mcp_crds::load::{DrainRequest, LoadReport, LoadRequest, ShedAnswer, ShedRequest};
 use mcp_crds::shard::CONTROL_PORT;
 use ring::rand::{SecureRandom, SystemRandom};
 
+use self::wire::{Answer, Wire};
 use crate::leader::{Closed, Fence};
 
 /// For one call, from connect to the last byte: a shard that needs longer does not answer this time.
 const CALL_TIMEOUT: Duration = Duration::from_secs(1);
-/// A report has about 300 bytes; room for a hundred times that.
-const MAX_ANSWER_BYTES: usize = 64 << 10;
-/// Connections to shards are kept between two rounds.
-const IDLE_TIMEOUT: Duration = Duration::from_secs(90);
 
 /// Path of the question for load.
 const LOAD_PATH: &str = "/load";
@@ -80,7 +76,7 @@ impl CallError {
 /// A client of the control port of shards; cheap to clone.
 #[derive(Clone, Debug)]
 pub struct Shards {
-    client: Client<HttpConnector, Full<Bytes>>,
+    wire: Wire,
     port: u16,
     random: SystemRandom,
     fence: Fence,
@@ -103,15 +99,7 @@ impl Shards {
 
     /// A client of shards that listen on another port: for tests.
     pub fn on_port(port: u16) -> Self {
-        let mut connector = HttpConnector::new();
-        connector.set_connect_timeout(Some(CALL_TIMEOUT));
-        connector.set_nodelay(true);
-        let client = Client::builder(TokioExecutor::new())
-            .pool_idle_timeout(IDLE_TIMEOUT)
-            .pool_timer(TokioTimer::new())
-            .pool_max_idle_per_host(1)
-            .build(connector);
-        Self { client, port, random: SystemRandom::new(), fence: Fence::none() }
+        Self { wire: Wire::default(), port, random: SystemRandom::new(), fence: Fence::none() }
     }
 
     /// Asks for the load.
@@ -159,63 +147,76 @@ impl Shards {
     async fn call(
         &self,
         address: &str,
-        path: &str,
+        path: &'static str,
         keys: &KeyRing,
         request: &(impl serde::Serialize + Sync),
         now: Timestamp,
     ) -> Result<Bytes, CallError> {
-        let request = self.request(address, path, keys, request, now)?;
-        match self.fence.guard(tokio::time::timeout(CALL_TIMEOUT, self.answer(request))).await? {
-            Ok(answer) => answer,
+        let asked = Asked { address: endpoint(address, self.port)?, path, keys, body: body_of(request)?, now };
+        match self.fence.guard(tokio::time::timeout(CALL_TIMEOUT, self.answer(&asked))).await? {
+            Ok(answer) => read(answer?),
             Err(_) => Err(CallError::Timeout),
         }
     }
 
-    async fn answer(&self, request: Request<Full<Bytes>>) -> Result<Bytes, CallError> {
-        let response = self.client.request(request).await.map_err(|error| CallError::Connect(error.into()))?;
-        let status = response.status();
-        let body = Limited::new(response.into_body(), MAX_ANSWER_BYTES).collect().await.map_err(CallError::Connect)?.to_bytes();
-        if status.is_success() {
-            return Ok(body);
+    /// Asks once; and once more on a new connection, when the kept one broke. An order that must not be repeated has a new
+    /// connection from the start: one that breaks may have been heard.
+    async fn answer(&self, asked: &Asked<'_>) -> Result<Answer, CallError> {
+        if asked.path != SHED_PATH
+            && let Some(answer) = self.wire.ask_again(asked.address, self.signed(asked)?).await
+        {
+            return Ok(answer);
         }
-        let body = String::from_utf8_lossy(&body[..body.len().min(200)]).trim().to_owned();
-        Err(CallError::Status { status, body })
+        self.wire.ask(asked.address, self.signed(asked)?).await.map_err(CallError::Connect)
     }
 
-    fn request(
-        &self,
-        address: &str,
-        path: &str,
-        keys: &KeyRing,
-        request: &impl serde::Serialize,
-        now: Timestamp,
-    ) -> Result<Request<Full<Bytes>>, CallError> {
-        let body = serde_json::to_vec(request).map_err(|error| CallError::Malformed(error.to_string()))?;
+    /// A request of its own, each time: a shard believes a nonce once.
+    fn signed(&self, asked: &Asked<'_>) -> Result<Request<Full<Bytes>>, CallError> {
+        let Asked { address, path, keys, body, now } = asked;
         let key = keys.signing_key().ok_or(CallError::Unsigned)?;
         let mut nonce = [0; 16];
         self.random.fill(&mut nonce).map_err(|_| CallError::Unsigned)?;
         let (nonce, time) = (control::hex(&nonce), u64::try_from(now.as_second()).unwrap_or(0));
-        let mac =
-            control::sign(key, &Signed { method: "POST", path, time, nonce: &nonce, body: &body }).map_err(CallError::Sign)?;
+        let mac = control::sign(key, &Signed { method: "POST", path, time, nonce: &nonce, body }).map_err(CallError::Sign)?;
         Request::builder()
             .method(Method::POST)
-            .uri(format!("http://{}{path}", authority(address, self.port)))
+            .uri(*path)
+            .header(header::HOST, address.to_string())
             .header(header::CONTENT_TYPE, "application/json")
             .header(control::KEY_ID_HEADER, &key.id)
             .header(control::TIME_HEADER, time)
             .header(control::NONCE_HEADER, nonce)
             .header(control::MAC_HEADER, mac)
-            .body(Full::new(Bytes::from(body)))
+            .body(Full::new(body.clone()))
             .map_err(|error| CallError::Connect(error.into()))
     }
 }
 
-/// An address with a port; IPv6 in brackets.
-fn authority(address: &str, port: u16) -> String {
-    match address.parse() {
-        Ok(IpAddr::V6(address)) => format!("[{address}]:{port}"),
-        Ok(IpAddr::V4(_)) | Err(_) => format!("{address}:{port}"),
+/// What is asked, before it is signed.
+struct Asked<'a> {
+    address: SocketAddr,
+    path: &'static str,
+    keys: &'a KeyRing,
+    body: Bytes,
+    now: Timestamp,
+}
+
+fn body_of(request: &impl serde::Serialize) -> Result<Bytes, CallError> {
+    serde_json::to_vec(request).map(Bytes::from).map_err(|error| CallError::Malformed(error.to_string()))
+}
+
+fn read((status, body): Answer) -> Result<Bytes, CallError> {
+    if status.is_success() {
+        return Ok(body);
     }
+    let body = String::from_utf8_lossy(&body[..body.len().min(200)]).trim().to_owned();
+    Err(CallError::Status { status, body })
+}
+
+/// Where a shard listens.
+fn endpoint(address: &str, port: u16) -> Result<SocketAddr, CallError> {
+    let address: IpAddr = address.parse().map_err(|error: std::net::AddrParseError| CallError::Connect(error.into()))?;
+    Ok(SocketAddr::new(address, port))
 }
 
 #[cfg(test)]
@@ -223,6 +224,7 @@ mod tests {
     use std::convert::Infallible;
 
     use http::Response;
+    use http_body_util::BodyExt as _;
     use hyper::body::Incoming;
     use hyper::service::service_fn;
     use hyper_util::rt::TokioIo;
@@ -318,8 +320,9 @@ mod tests {
     }
 
     #[test]
-    fn an_ipv6_address_is_written_in_brackets() {
-        assert_eq!(authority("fd00::3", 9091), "[fd00::3]:9091");
-        assert_eq!(authority("10.0.0.3", 9091), "10.0.0.3:9091");
+    fn an_address_of_either_family_is_reached_and_a_name_is_not_looked_up() {
+        assert_eq!(endpoint("fd00::3", 9091).unwrap().to_string(), "[fd00::3]:9091");
+        assert_eq!(endpoint("10.0.0.3", 9091).unwrap().to_string(), "10.0.0.3:9091");
+        assert_eq!(endpoint("shard.example.com", 9091).unwrap_err().reason(), "Connect");
     }
 }
