@@ -12,10 +12,11 @@ use kube::api::{Patch, PatchParams};
 use mcp_crds::McpCluster;
 use serde_json::json;
 
-use super::{Writer, is_gone, name_of};
+use super::{Writer, is_gone};
 use crate::client::patiently;
 use crate::error::{Object, Result, Step};
 use crate::names;
+use crate::observe::{KnownPod, Shelved as _};
 
 // === impl Writer ===
 
@@ -35,14 +36,14 @@ impl Writer {
     ///
     /// # Errors
     /// What the API server said.
-    pub async fn adopt_pod(&self, pod: &Pod, owner: OwnerReference) -> Result<bool> {
+    pub async fn adopt_pod(&self, pod: &KnownPod, owner: OwnerReference) -> Result<bool> {
         if !self.may_adopt().await? {
             return Ok(false);
         }
-        let name = name_of(&pod.metadata);
-        let owners: Vec<_> = pod.metadata.owner_references.iter().flatten().cloned().chain([owner]).collect();
+        let name = pod.name().to_owned();
+        let owners: Vec<_> = pod.owners().iter().cloned().chain([owner]).collect();
         let patch = Patch::Merge(json!({"metadata": {
-            "uid": pod.metadata.uid, "resourceVersion": pod.metadata.resource_version, "ownerReferences": owners,
+            "uid": pod.uid(), "resourceVersion": pod.version(), "ownerReferences": owners,
         }}));
         let parameters = PatchParams { field_manager: Some(names::FIELD_MANAGER.to_owned()), ..PatchParams::default() };
         let api: Api<Pod> = self.api();

@@ -210,7 +210,7 @@ async fn a_pod_without_an_owner_is_adopted_as_it_was_seen_and_keeps_its_other_ow
     let mut pod: Pod = serde_json::from_value(object("tools-0", "x")).unwrap();
     pod.metadata.owner_references.as_mut().unwrap()[0].controller = None;
     let owner = OwnerReference { uid: OWNER.into(), controller: Some(true), ..OwnerReference::default() };
-    assert!(!writer.adopt_pod(&pod, owner).await.unwrap(), "it is not there");
+    assert!(!writer.adopt_pod(&pod.into(), owner).await.unwrap(), "it is not there");
     let sent = api.take_writes();
     assert_eq!(lines(&sent), ["PATCH pods/tools-0"]);
     let metadata = &sent[0].body["metadata"];

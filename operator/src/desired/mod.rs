@@ -93,8 +93,13 @@ pub fn owner(cluster: &McpCluster) -> OwnerReference {
 
 /// Whether an object belongs to this cluster: to this very resource, not to an earlier one of the same name.
 pub fn owned_by(metadata: &ObjectMeta, cluster: &McpCluster) -> bool {
+    owned(metadata.owner_references.as_deref().unwrap_or_default(), cluster)
+}
+
+/// Whether one of these owners is this cluster, as the controller.
+pub fn owned(owners: &[OwnerReference], cluster: &McpCluster) -> bool {
     let uid = cluster.metadata.uid.as_deref().unwrap_or_default();
-    !uid.is_empty() && metadata.owner_references.iter().flatten().any(|owner| owner.controller == Some(true) && owner.uid == uid)
+    !uid.is_empty() && owners.iter().any(|owner| owner.controller == Some(true) && owner.uid == uid)
 }
 
 /// Metadata of every object of a cluster.

@@ -3,13 +3,50 @@
 //! A watch lags behind our writes. Without the writes a pass would see the world before the last one: apply again what is
 //! there, or choose a second shard to drain because the first does not look drained yet.
 
-use std::collections::{BTreeMap, HashMap};
+use std::collections::{BTreeMap, HashMap, VecDeque};
+use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock};
+use std::time::Duration;
 
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
-use kube::Resource;
+use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::Event;
 use tokio::sync::watch;
+use tokio::time::Instant;
+
+/// The answer to a write of ours is read no later than this after the object was gone: longer than a write may take.
+const ANSWERS_WITHIN: Duration = Duration::from_secs(30);
+
+/// What can be kept on a shelf.
+pub trait Shelved {
+    /// Its namespace.
+    fn namespace(&self) -> &str;
+    /// Its name.
+    fn name(&self) -> &str;
+    /// Its uid: another object of this name has another one.
+    fn uid(&self) -> Option<&str>;
+    /// Its resource version.
+    fn version(&self) -> Option<&str>;
+    /// Shares memory with a similar object.
+    fn share(&mut self, _with: &Self) {}
+}
+
+impl<K> Shelved for PartialObjectMeta<K> {
+    fn namespace(&self) -> &str {
+        self.metadata.namespace.as_deref().unwrap_or_default()
+    }
+
+    fn name(&self) -> &str {
+        self.metadata.name.as_deref().unwrap_or_default()
+    }
+
+    fn uid(&self) -> Option<&str> {
+        self.metadata.uid.as_deref()
+    }
+
+    fn version(&self) -> Option<&str> {
+        self.metadata.resource_version.as_deref()
+    }
+}
 
 /// Objects of one kind, by namespace and name.
 #[derive(Debug)]
@@ -22,6 +59,17 @@ pub struct Shelf<K> {
 struct Inner<K> {
     objects: HashMap<String, BTreeMap<String, Arc<K>>>,
     listing: Option<Listing<K>>,
+    /// What went lately. The answer to a write may come after the news that its object is gone: put back by it, the object would
+    /// stay for ever.
+    gone: VecDeque<Gone>,
+}
+
+/// An object that went out of sight. If it only lost our labels, it is seen again, in a later version.
+#[derive(Debug)]
+struct Gone {
+    at: Instant,
+    uid: String,
+    version: u128,
 }
 
 /// A list that is not complete yet.
@@ -40,11 +88,14 @@ impl<K> Default for Listing<K> {
 
 impl<K> Default for Shelf<K> {
     fn default() -> Self {
-        Self { inner: RwLock::new(Inner { objects: HashMap::new(), listing: None }), listed: watch::Sender::new(false) }
+        Self {
+            inner: RwLock::new(Inner { objects: HashMap::new(), listing: None, gone: VecDeque::new() }),
+            listed: watch::Sender::new(false),
+        }
     }
 }
 
-impl<K: Resource> Shelf<K> {
+impl<K: Shelved> Shelf<K> {
     /// Takes in an event of the watch; returns the objects it touched, and whether each is gone.
     pub fn learn(&self, event: Event<K>) -> Vec<(Arc<K>, bool)> {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
@@ -54,8 +105,13 @@ impl<K: Resource> Shelf<K> {
                 vec![]
             }
             Event::InitApply(object) => {
+                let listed = &mut inner.listing.get_or_insert_default().listed;
+                let mut object = object;
+                if let Some(last) = listed.last() {
+                    object.share(last);
+                }
                 let object = Arc::new(object);
-                inner.listing.get_or_insert_default().listed.push(object.clone());
+                listed.push(object.clone());
                 vec![(object, false)]
             }
             Event::InitDone => {
@@ -65,21 +121,25 @@ impl<K: Resource> Shelf<K> {
                 gone.into_iter().map(|object| (object, true)).collect()
             }
             Event::Apply(object) => {
-                let object = Arc::new(object);
+                let object = inner.shared(object);
                 inner.put(object.clone());
                 vec![(object, false)]
             }
             Event::Delete(object) => {
-                let object = Arc::new(object);
                 inner.remove(&object);
-                vec![(object, true)]
+                vec![(Arc::new(object), true)]
             }
         }
     }
 
-    /// Takes in the answer to a write of ours.
-    pub fn wrote(&self, object: K) {
-        let (mut inner, object) = (self.inner.write().unwrap_or_else(PoisonError::into_inner), Arc::new(object));
+    /// Takes in the answer to a write of ours, unless the object is known to be gone by now.
+    pub fn wrote(&self, object: impl Into<K>) {
+        let (object, mut inner) = (object.into(), self.inner.write().unwrap_or_else(PoisonError::into_inner));
+        let is_late = |gone: &Gone| Some(gone.uid.as_str()) == object.uid() && version(&object) <= gone.version;
+        if inner.gone.iter().any(is_late) {
+            return;
+        }
+        let object = inner.shared(object);
         if let Some(listing) = &mut inner.listing {
             listing.written.push(object.clone());
         }
@@ -90,7 +150,7 @@ impl<K: Resource> Shelf<K> {
     pub fn removed(&self, object: &K) {
         let mut inner = self.inner.write().unwrap_or_else(PoisonError::into_inner);
         if let Some(listing) = &mut inner.listing {
-            listing.written.retain(|written| written.meta().uid != object.meta().uid);
+            listing.written.retain(|written| written.uid() != object.uid());
         }
         inner.remove(object);
     }
@@ -113,27 +173,43 @@ impl<K: Resource> Shelf<K> {
     }
 }
 
-impl<K: Resource> Inner<K> {
+impl<K: Shelved> Inner<K> {
+    /// The object, with what it has in common with its neighbors by name.
+    fn shared(&self, mut object: K) -> Arc<K> {
+        if let Some(slot) = self.objects.get(object.namespace()) {
+            let name = object.name().to_owned();
+            let before = slot.range::<str, _>((Bound::Unbounded, Bound::Excluded(&*name))).next_back();
+            let after = slot.range::<str, _>((Bound::Included(&*name), Bound::Unbounded)).take(2);
+            for (_, neighbor) in after.chain(before) {
+                object.share(neighbor);
+            }
+        }
+        Arc::new(object)
+    }
+
     /// Keeps the newer of two versions of one object, and always the newer of two objects of one name.
     fn put(&mut self, object: Arc<K>) {
-        let slot = self.objects.entry(namespace(object.meta()).to_owned()).or_default();
-        match slot.get(name(object.meta())) {
-            Some(known) if version(known.meta()) > version(object.meta()) => {}
+        let slot = self.objects.entry(object.namespace().to_owned()).or_default();
+        match slot.get(object.name()) {
+            Some(known) if version(&**known) > version(&*object) => {}
             Some(_) | None => {
-                slot.insert(name(object.meta()).to_owned(), object);
+                slot.insert(object.name().to_owned(), object);
             }
         }
     }
 
     /// Removes an object, unless a newer one has its name by now.
     fn remove(&mut self, object: &K) {
-        if let Some(slot) = self.objects.get_mut(namespace(object.meta())) {
-            let same = slot.get(name(object.meta())).is_some_and(|known| known.meta().uid == object.meta().uid);
+        let now = Instant::now();
+        self.gone.extend(object.uid().map(|uid| Gone { at: now, uid: uid.to_owned(), version: version(object) }));
+        while self.gone.pop_front_if(|gone| now - gone.at > ANSWERS_WITHIN).is_some() {}
+        if let Some(slot) = self.objects.get_mut(object.namespace()) {
+            let same = slot.get(object.name()).is_some_and(|known| known.uid() == object.uid());
             if same {
-                slot.remove(name(object.meta()));
+                slot.remove(object.name());
             }
             if slot.is_empty() {
-                self.objects.remove(namespace(object.meta()));
+                self.objects.remove(object.namespace());
             }
         }
     }
@@ -147,8 +223,8 @@ impl<K: Resource> Inner<K> {
         }
         let mut gone = vec![];
         for known in before.into_values().flat_map(BTreeMap::into_values) {
-            let here = self.objects.get(namespace(known.meta())).and_then(|slot| slot.get(name(known.meta())));
-            if here.is_none_or(|here| here.meta().uid != known.meta().uid) {
+            let here = self.objects.get(known.namespace()).and_then(|slot| slot.get(known.name()));
+            if here.is_none_or(|here| here.uid() != known.uid()) {
                 gone.push(known);
             }
         }
@@ -156,17 +232,9 @@ impl<K: Resource> Inner<K> {
     }
 }
 
-fn namespace(metadata: &ObjectMeta) -> &str {
-    metadata.namespace.as_deref().unwrap_or_default()
-}
-
-fn name(metadata: &ObjectMeta) -> &str {
-    metadata.name.as_deref().unwrap_or_default()
-}
-
 /// Resource versions of one kind are ordered as numbers.
-fn version(metadata: &ObjectMeta) -> u128 {
-    metadata.resource_version.as_deref().and_then(|version| version.parse().ok()).unwrap_or_default()
+fn version(object: &impl Shelved) -> u128 {
+    object.version().and_then(|version| version.parse().ok()).unwrap_or_default()
 }
 
 #[cfg(test)]
@@ -174,18 +242,19 @@ mod tests {
     use k8s_openapi::api::core::v1::Pod;
 
     use super::*;
+    use crate::observe::KnownPod;
 
-    fn pod(name: &str, uid: &str, version: u32) -> Pod {
+    fn pod(name: &str, uid: &str, version: u32) -> KnownPod {
         let mut pod = Pod::default();
         pod.metadata.namespace = Some("agents".into());
         pod.metadata.name = Some(name.into());
         pod.metadata.uid = Some(uid.into());
         pod.metadata.resource_version = Some(version.to_string());
-        pod
+        pod.into()
     }
 
-    fn versions(shelf: &Shelf<Pod>) -> Vec<(String, u128)> {
-        shelf.in_namespace("agents").iter().map(|pod| (pod.metadata.name.clone().unwrap(), version(&pod.metadata))).collect()
+    fn versions(shelf: &Shelf<KnownPod>) -> Vec<(String, u128)> {
+        shelf.in_namespace("agents").iter().map(|pod| (pod.name().to_owned(), version(&**pod))).collect()
     }
 
     #[test]
@@ -209,6 +278,21 @@ mod tests {
         assert_eq!(versions(&shelf), []);
     }
 
+    /// The pod would be a shard for ever that is not there, and nothing would take its place.
+    #[test]
+    fn an_answer_that_comes_after_the_news_that_its_object_is_gone_does_not_bring_it_back() {
+        let shelf = Shelf::default();
+        shelf.learn(Event::Apply(pod("a-0", "u", 5)));
+        shelf.learn(Event::Delete(pod("a-0", "u", 9)));
+        shelf.wrote(pod("a-0", "u", 7));
+        assert_eq!(versions(&shelf), []);
+        shelf.wrote(pod("a-0", "u", 10));
+        assert_eq!(versions(&shelf), [("a-0".into(), 10)], "it had only lost its labels, and has them again");
+        shelf.learn(Event::Delete(pod("a-0", "u", 11)));
+        shelf.wrote(pod("a-0", "another", 12));
+        assert_eq!(versions(&shelf), [("a-0".into(), 12)]);
+    }
+
     #[test]
     fn a_new_list_drops_what_is_gone_and_keeps_what_was_written_since() {
         let shelf = Shelf::default();
@@ -221,7 +305,7 @@ mod tests {
         shelf.learn(Event::InitApply(pod("a-1", "u1", 6)));
         assert_eq!(versions(&shelf).len(), 3, "the old content stays until the list is complete");
         let mut gone: Vec<_> =
-            shelf.learn(Event::InitDone).into_iter().map(|(pod, gone)| (pod.metadata.name.clone().unwrap(), gone)).collect();
+            shelf.learn(Event::InitDone).into_iter().map(|(pod, gone)| (pod.name().to_owned(), gone)).collect();
         gone.sort();
         assert_eq!(gone, [("a-0".into(), true), ("a-3".into(), true)], "however new what went was");
         assert_eq!(versions(&shelf), [("a-1".into(), 6), ("a-2".into(), 9)]);
@@ -229,7 +313,7 @@ mod tests {
 
     #[tokio::test]
     async fn the_first_list_is_waited_for() {
-        let shelf = Shelf::<Pod>::default();
+        let shelf = Shelf::<KnownPod>::default();
         assert!(futures::FutureExt::now_or_never(shelf.listed()).is_none());
         shelf.learn(Event::Init);
         shelf.learn(Event::InitDone);

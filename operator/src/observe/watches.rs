@@ -3,7 +3,7 @@
 //! # RBAC
 //! get, list, watch on mcpclusters, pods, services, configmaps, serviceaccounts, poddisruptionbudgets, networkpolicies.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::{BTreeMap, BTreeSet, HashMap};
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -11,10 +11,10 @@ use std::sync::{Arc, Mutex, PoisonError};
 use futures::channel::mpsc::{UnboundedReceiver, UnboundedSender, unbounded};
 use futures::channel::oneshot;
 use futures::{StreamExt as _, TryStreamExt as _};
-use k8s_openapi::api::core::v1::{ConfigMap, Container, ContainerStatus, Pod, PodSpec, Service, ServiceAccount};
+use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -25,7 +25,7 @@ use mcp_crds::McpCluster;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
-use super::{Shelf, fields};
+use super::{KnownPod, Shelf, Shelved as _, fields};
 use crate::error::Error;
 use crate::names;
 
@@ -65,7 +65,7 @@ pub struct Stores {
     /// To each watch: list again, and say when that is complete.
     again: Mutex<Vec<UnboundedSender<oneshot::Sender<()>>>>,
     /// Pods of any cluster.
-    pub pods: Shelf<Pod>,
+    pub pods: Shelf<KnownPod>,
     /// Metadata of the Services.
     pub services: Shelf<PartialObjectMeta<Service>>,
     /// Metadata of the ConfigMaps that are ours.
@@ -301,11 +301,11 @@ async fn watch_clusters(
 
 async fn watch_pods(api: Api<Pod>, stores: Arc<Stores>, wakes: UnboundedSender<Wake>) -> Error {
     follow(api, ours(), stores.asked_again(), "the watch of pods", |event| {
-        for (pod, gone) in stores.pods.learn(event.modify(prune_pod)) {
-            if gone && pod.metadata.deletion_timestamp.is_none() {
-                stores.stray(&text(pod.metadata.namespace.as_ref()), &text(pod.metadata.name.as_ref()));
+        for (pod, gone) in stores.pods.learn(known(event)) {
+            if gone && !pod.is_terminating() {
+                stores.stray(pod.namespace(), pod.name());
             }
-            wake_owner(&pod.metadata, &wakes);
+            wake_owner(pod.owners(), Some(pod.labels()), Some(pod.namespace()), &wakes);
         }
     })
     .await
@@ -317,7 +317,7 @@ where
 {
     follow(api, ours(), stores.asked_again(), "a watch of owned objects", |event| {
         for (object, _) in K::shelf(&stores).learn(event.modify(prune)) {
-            wake_owner(&object.metadata, &wakes);
+            wake_owner_of(&object.metadata, &wakes);
         }
     })
     .await
@@ -339,12 +339,12 @@ async fn watch_config_maps(api: Api<PartialObjectMeta<ConfigMap>>, stores: Arc<S
             // One of ours whose labels somebody took is seen no longer, as with every other kind.
             if stores.config_maps.get(&namespace, &name).is_some() {
                 stores.config_maps.removed(&object);
-                wake_owner(&object.metadata, &wakes);
+                wake_owner_of(&object.metadata, &wakes);
             }
             send(&wakes, Wake::ConfigMap { namespace, name });
         }
         for (object, _) in event.map(|event| stores.config_maps.learn(event.modify(prune))).unwrap_or_default() {
-            wake_owner(&object.metadata, &wakes);
+            wake_owner_of(&object.metadata, &wakes);
         }
     })
     .await
@@ -365,16 +365,25 @@ fn predicate(cluster: &McpCluster) -> u64 {
 }
 
 /// Wakes the cluster that owns an object; of an object that lost its owner, the cluster that its label names.
-fn wake_owner(metadata: &ObjectMeta, wakes: &UnboundedSender<Wake>) {
+fn wake_owner(
+    owners: &[OwnerReference],
+    labels: Option<&BTreeMap<String, String>>,
+    namespace: Option<&str>,
+    wakes: &UnboundedSender<Wake>,
+) {
     let kind = McpCluster::kind(&());
-    let owner = metadata.owner_references.iter().flatten().find(|owner| owner.controller == Some(true));
-    let name = match owner {
+    let name = match owners.iter().find(|owner| owner.controller == Some(true)) {
         Some(owner) => Some(&owner.name).filter(|_| owner.kind == kind),
-        None => metadata.labels.as_ref().and_then(|labels| labels.get(names::LABEL_CLUSTER)),
+        None => labels.and_then(|labels| labels.get(names::LABEL_CLUSTER)),
     };
-    if let Some((name, namespace)) = name.zip(metadata.namespace.as_ref()) {
+    if let Some((name, namespace)) = name.zip(namespace) {
         send(wakes, Wake::Cluster(ObjectRef::new(name).within(namespace)));
     }
+}
+
+fn wake_owner_of(metadata: &ObjectMeta, wakes: &UnboundedSender<Wake>) {
+    let owners = metadata.owner_references.as_deref().unwrap_or_default();
+    wake_owner(owners, metadata.labels.as_ref(), metadata.namespace.as_deref(), wakes);
 }
 
 /// The receiver lives as long as the watches; when it is gone, so is the process.
@@ -395,62 +404,13 @@ fn prune<K: Resource>(object: &mut K) {
     fields::keep_ours(object.meta_mut());
 }
 
-/// Of a pod only what [`crate::stages::ObservedShard`] is read from: there are thousands of them.
-fn prune_pod(pod: &mut Pod) {
-    pod.metadata.managed_fields = None;
-    if let Some(spec) = pod.spec.take() {
-        let server = spec.containers.into_iter().find(|container| container.name == names::CONTAINER);
-        let server = server.map(|server| Container { name: server.name, resources: server.resources, ..Container::default() });
-        pod.spec = Some(PodSpec { node_name: spec.node_name, containers: server.into_iter().collect(), ..PodSpec::default() });
-    }
-    if let Some(status) = &mut pod.status {
-        status.init_container_statuses = None;
-        status.ephemeral_container_statuses = None;
-        status.host_ips = None;
-        status.pod_ips = None;
-        status.container_statuses = status.container_statuses.take().map(|all| {
-            let server = all.into_iter().find(|container| container.name == names::CONTAINER);
-            server.map(|server| ContainerStatus { resources: None, volume_mounts: None, ..server }).into_iter().collect()
-        });
-    }
-}
-
-#[cfg(test)]
-mod tests {
-    use serde_json::json;
-
-    use super::*;
-    use crate::stages::ObservedShard;
-
-    #[test]
-    fn what_is_kept_of_a_pod_says_all_that_a_shard_is_read_from() {
-        let condition = |kind: &str, status: &str| json!({"type": kind, "status": status, "lastTransitionTime": "2026-11-23T10:00:00Z", "reason": "R", "message": "M"});
-        let container = |name: &str| {
-            json!({"name": name, "image": "i", "imageID": "d", "ready": true, "restartCount": 2, "resources": {"limits": {"memory": "1Gi"}},
-                "state": {"running": {"startedAt": "2026-11-23T10:00:00Z"}},
-                "lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137, "finishedAt": "2026-11-23T09:59:00Z"}}})
-        };
-        let spec = |name: &str| json!({"name": name, "env": [{"name": "A", "value": "b"}], "resources": {"limits": {"memory": "512Mi"}}});
-        let full: Pod = serde_json::from_value(json!({
-            "metadata": {
-                "name": "tools-3", "namespace": "agents", "uid": "u", "creationTimestamp": "2026-11-23T09:00:00Z",
-                "labels": {names::LABEL_STATE: names::STATE_DRAINING, names::LABEL_PLACED: names::PLACED},
-                "annotations": {names::ANNOTATION_TEMPLATE_HASH: "h", names::ANNOTATION_BORN_DRAIN: "5m", "linkerd.io/proxy-version": "2"},
-                "managedFields": [{"manager": "m", "operation": "Update"}],
-            },
-            "spec": {"nodeName": "node-1", "containers": [spec("proxy"), spec(names::CONTAINER)], "initContainers": [spec("first")]},
-            "status": {
-                "phase": "Running", "reason": "R", "message": "M", "podIP": "10.0.0.1", "podIPs": [{"ip": "10.0.0.1"}],
-                "conditions": [condition("Ready", "False"), condition("DisruptionTarget", "True"), condition("PodScheduled", "False")],
-                "containerStatuses": [container("proxy"), container(names::CONTAINER)], "initContainerStatuses": [container("first")],
-            },
-        }))
-        .unwrap();
-        let mut kept = full.clone();
-        prune_pod(&mut kept);
-        let read = |pod: &Pod| ObservedShard::from_pod("tools", pod).unwrap();
-        assert_eq!(read(&kept), read(&full));
-        assert_eq!(read(&kept).memory_limit.map(|bytes| bytes.0), Some(512 << 20));
-        assert!(serde_json::to_vec(&kept).unwrap().len() * 5 < serde_json::to_vec(&full).unwrap().len() * 4);
+/// Of a pod only what a pass reads.
+fn known(event: Event<Pod>) -> Event<KnownPod> {
+    match event {
+        Event::Init => Event::Init,
+        Event::InitApply(pod) => Event::InitApply(pod.into()),
+        Event::InitDone => Event::InitDone,
+        Event::Apply(pod) => Event::Apply(pod.into()),
+        Event::Delete(pod) => Event::Delete(pod.into()),
     }
 }

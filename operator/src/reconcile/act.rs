@@ -19,6 +19,7 @@ use crate::desired::{self, pod};
 use crate::error::{Object, Result};
 use crate::events::News;
 use crate::names;
+use crate::observe::Shelved as _;
 use crate::placement;
 use crate::stages::{
     DeleteReason, DeleteStep, DrainReason, DrainStep, FailureReason, ObservedShard, PlacementStep, PodRef, Shed, ShedReason,
@@ -105,9 +106,8 @@ impl<'a> Hand<'a> {
         let Some(mark) = self.sync_mark() else { return };
         let pods = self.context.stores.pods.in_namespace(desired::namespace_of(self.cluster));
         let old = |shard: &&ObservedShard| {
-            let pod = pods.iter().find(|pod| pod.metadata.uid.as_deref() == Some(shard.uid.as_str()));
-            let annotations = pod.and_then(|pod| pod.metadata.annotations.as_ref());
-            shard.terminating.is_none() && annotations.and_then(|all| all.get(names::ANNOTATION_SYNC)) != Some(&mark)
+            let pod = pods.iter().find(|pod| pod.uid() == Some(shard.uid.as_str()));
+            shard.terminating.is_none() && pod.and_then(|pod| pod.sync()) != Some(mark.as_str())
         };
         let annotations = [(names::ANNOTATION_SYNC, Some(mark.as_str()))];
         let outdated = self.judged.observed.shards.iter().filter(old);
@@ -238,7 +238,7 @@ impl<'a> Hand<'a> {
     /// The first difference between the template a shard was born with and the present one.
     fn difference(&self, pod: &PodRef) -> Option<String> {
         let known = self.context.stores.pods.get(desired::namespace_of(self.cluster), &pod.name)?;
-        let born = known.metadata.annotations.as_ref()?.get(names::ANNOTATION_TEMPLATE)?;
+        let born = known.template()?;
         let now = serde_json::to_value(&self.judged.rendered.template).ok()?;
         pod::difference(&serde_json::from_str(born).ok()?, &now)
     }

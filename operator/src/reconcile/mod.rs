@@ -39,7 +39,7 @@ use crate::placement::{self, Flips};
 use crate::rollout;
 use crate::scale::{self, History, Policy};
 use crate::shards::Shards;
-use crate::stages::{Applied, Decision, Observed, ObservedShard, PlacementStep, Plan, Urgency};
+use crate::stages::{Applied, Decision, Observed, PlacementStep, Plan, Urgency};
 use crate::status;
 
 /// A pass that failed this often in a row is no hiccup.
@@ -187,8 +187,8 @@ impl Context {
     fn observed(&self, cluster: &Arc<McpCluster>, image: String, now: Timestamp) -> Observed {
         let (name, namespace) = (desired::name_of(cluster), desired::namespace_of(cluster));
         let pods = self.stores.pods.in_namespace(namespace);
-        let ours = pods.iter().filter(|pod| desired::owned_by(&pod.metadata, cluster));
-        let mut shards: Vec<_> = ours.filter_map(|pod| ObservedShard::from_pod(name, pod)).collect();
+        let ours = pods.iter().filter(|pod| desired::owned(pod.owners(), cluster));
+        let mut shards: Vec<_> = ours.filter_map(|pod| pod.shard(name)).collect();
         shards.sort_by_key(|shard| shard.index);
         self.remember(cluster, |memory| {
             memory.reports.retain(|uid, _| shards.iter().any(|shard| shard.uid == *uid));

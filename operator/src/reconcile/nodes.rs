@@ -7,7 +7,7 @@ use mcp_crds::McpCluster;
 use super::Context;
 use crate::desired;
 use crate::observe::is_leaving;
-use crate::stages::{Disruption, ObservedShard};
+use crate::stages::Disruption;
 
 impl Context {
     /// Looks at the nodes of shards that are being evicted, when it may. An eviction names no cause: somebody asked for this
@@ -19,8 +19,8 @@ impl Context {
         let pods = self.stores.pods.in_namespace(desired::namespace_of(cluster));
         let known: HashSet<String> = self.remember(cluster, |memory| memory.leaving.keys().cloned().collect());
         let mut evicted: BTreeMap<String, Vec<String>> = BTreeMap::new();
-        let ours = pods.iter().filter(|pod| desired::owned_by(&pod.metadata, cluster));
-        for shard in ours.filter_map(|pod| ObservedShard::from_pod(desired::name_of(cluster), pod)) {
+        let ours = pods.iter().filter(|pod| desired::owned(pod.owners(), cluster));
+        for shard in ours.filter_map(|pod| pod.shard(desired::name_of(cluster))) {
             let asks =
                 shard.terminating.is_some() && shard.disruption == Some(Disruption::Evicted) && !known.contains(&shard.uid);
             if let Some(node) = shard.node.filter(|_| asks) {

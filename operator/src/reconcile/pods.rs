@@ -1,5 +1,6 @@
 //! Pods that others had their hands on: orphans are adopted, and labels of ours that were changed or removed are put back.
 
+use std::collections::BTreeMap;
 use std::sync::Arc;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -13,6 +14,7 @@ use crate::apply::Writer;
 use crate::desired::{self, pod};
 use crate::error::Object;
 use crate::names;
+use crate::observe::{KnownPod, Shelved as _};
 use crate::stages::PodRef;
 
 impl Context {
@@ -21,7 +23,7 @@ impl Context {
     pub(super) async fn take_in(&self, writer: &Writer, cluster: &Arc<McpCluster>, turn: &mut Turn) {
         let (name, namespace) = (desired::name_of(cluster), desired::namespace_of(cluster));
         for orphan in self.stores.pods.in_namespace(namespace).iter().filter(|pod| is_orphan(name, pod)) {
-            let object = Object::of::<Pod>(orphan.metadata.name.as_deref().unwrap_or_default());
+            let object = Object::of::<Pod>(orphan.name());
             let attempt = writer.adopt_pod(orphan, desired::owner(cluster));
             if turn.attempt(self, cluster, &object, attempt).await == Some(true) {
                 tracing::info!(shard = %object.name, "adopted");
@@ -30,7 +32,7 @@ impl Context {
         }
         for stray in self.stores.take_strays(namespace, |pod| names::shard_index(name, pod).is_some()) {
             let object = Object::of::<Pod>(&stray);
-            let labels = |live: &Pod| pod::foreign_labels(name, live);
+            let labels = |live: &Pod| pod::foreign_labels(name, live.metadata.labels.as_ref().unwrap_or(&BTreeMap::new()));
             match turn.attempt(self, cluster, &object, writer.bring_home(&stray, labels)).await {
                 Some(wrote) => turn.tell_all(news_of(&object, &wrote)),
                 None => self.stores.stray(namespace, &stray),
@@ -46,12 +48,12 @@ impl Hand<'_> {
     pub(super) async fn mend(&mut self) {
         let (name, namespace) = (desired::name_of(self.cluster), desired::namespace_of(self.cluster));
         for live in self.context.stores.pods.in_namespace(namespace) {
-            if !desired::owned_by(&live.metadata, self.cluster) || live.metadata.deletion_timestamp.is_some() {
+            if !desired::owned(live.owners(), self.cluster) || live.is_terminating() {
                 continue;
             }
-            let labels = pod::foreign_labels(name, &live);
-            let (Some((first, _)), Some(uid)) = (labels.first(), live.metadata.uid.clone()) else { continue };
-            let pod = PodRef { name: live.metadata.name.clone().unwrap_or_default(), uid };
+            let labels = pod::foreign_labels(name, live.labels());
+            let (Some((first, _)), Some(uid)) = (labels.first(), live.uid()) else { continue };
+            let pod = PodRef { name: live.name().to_owned(), uid: uid.to_owned() };
             let object = Object::of::<Pod>(&pod.name);
             let field = format!("metadata.labels.{first:?}");
             let wrote = self.attempt(&object, self.writer.put_labels_back(&pod, &labels, field)).await;
@@ -61,11 +63,9 @@ impl Hand<'_> {
 }
 
 /// Whether a pod is a shard of this cluster that no controller owns.
-fn is_orphan(cluster: &str, pod: &Pod) -> bool {
-    let metadata = &pod.metadata;
-    let label = |key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
-    metadata.deletion_timestamp.is_none()
-        && label(names::LABEL_CLUSTER) == Some(cluster)
-        && metadata.name.as_deref().is_some_and(|name| names::shard_index(cluster, name).is_some())
-        && !metadata.owner_references.iter().flatten().any(|owner| owner.controller == Some(true))
+fn is_orphan(cluster: &str, pod: &KnownPod) -> bool {
+    !pod.is_terminating()
+        && pod.labels().get(names::LABEL_CLUSTER).is_some_and(|label| label == cluster)
+        && names::shard_index(cluster, pod.name()).is_some()
+        && !pod.owners().iter().any(|owner| owner.controller == Some(true))
 }

@@ -295,7 +295,7 @@ async fn orphaned() -> World {
     }
     let (client, stores) = world.api.client().await;
     for name in ["tools-0", "tools-1"] {
-        stores.pods.wrote(serde_json::from_value(world.api.object(&format!("pods/{name}")).unwrap()).unwrap());
+        stores.pods.wrote(serde_json::from_value::<Pod>(world.api.object(&format!("pods/{name}")).unwrap()).unwrap());
     }
     let context = Context {
         config: world.context.config.clone(),

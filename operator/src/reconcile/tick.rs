@@ -60,8 +60,8 @@ impl Context {
     fn addressed(&self, cluster: &McpCluster) -> Vec<(ObservedShard, String)> {
         let pods = self.stores.pods.in_namespace(desired::namespace_of(cluster));
         pods.iter()
-            .filter(|pod| desired::owned_by(&pod.metadata, cluster))
-            .filter_map(|pod| ObservedShard::from_pod(desired::name_of(cluster), pod))
+            .filter(|pod| desired::owned(pod.owners(), cluster))
+            .filter_map(|pod| pod.shard(desired::name_of(cluster)))
             .filter(|shard| shard.container.may_run() && matches!(shard.phase, Phase::Running | Phase::Unknown))
             .filter_map(|shard| shard.address.clone().map(|address| (shard, address)))
             .collect()

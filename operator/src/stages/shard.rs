@@ -250,8 +250,12 @@ impl Container {
 impl ObservedShard {
     /// Reads a pod; none when its name is not one of this cluster's shards, or it has no uid.
     pub fn from_pod(cluster: &str, pod: &Pod) -> Option<Self> {
-        let name = pod.metadata.name.clone()?;
-        let index = names::shard_index(cluster, &name)?;
+        let index = names::shard_index(cluster, pod.metadata.name.as_deref()?)?;
+        pod.metadata.uid.as_ref().map(|_| Self { index, ..Self::read(pod) })
+    }
+
+    /// Reads a pod, whosever it is. The index, which depends on that, is zero.
+    pub fn read(pod: &Pod) -> Self {
         let label = |key: &str| pod.metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
         let annotation = |key: &str| pod.metadata.annotations.as_ref().and_then(|all| all.get(key)).map(String::as_str);
         let spec = pod.spec.as_ref();
@@ -266,10 +270,10 @@ impl ObservedShard {
         let limit = spec
             .and_then(|s| s.containers.iter().find(|container| container.name == names::CONTAINER))
             .and_then(|container| container.resources.as_ref()?.limits.as_ref()?.get("memory"));
-        Some(Self {
-            name,
-            index,
-            uid: pod.metadata.uid.clone()?,
+        Self {
+            name: pod.metadata.name.clone().unwrap_or_default(),
+            index: 0,
+            uid: pod.metadata.uid.clone().unwrap_or_default(),
             node: spec.and_then(|s| s.node_name.clone()),
             phase: phase(status.and_then(|s| s.phase.as_deref())),
             phase_message: words(
@@ -306,7 +310,7 @@ impl ObservedShard {
             node_leaves: None,
             mesh: names::MARKS_OF_A_MESH.iter().find(|(mark, _)| annotation(mark).is_some()).map(|(_, mesh)| *mesh),
             report: None,
-        })
+        }
     }
 
     /// What its end is called when it was not ours to begin: the node goes, or this pod alone. An eviction does not say which.

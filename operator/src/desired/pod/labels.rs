@@ -1,13 +1,13 @@
 //! The labels by which a shard is found, counted and routed to: what they may be, and what they are to be when they are not.
 
-use k8s_openapi::api::core::v1::Pod;
+use std::collections::BTreeMap;
 
 use crate::names;
 
 /// Labels of a live shard that somebody changed or removed, with the value they are to have. The user's labels are not among
 /// them: they are as the shard was born.
-pub fn foreign_labels(cluster: &str, live: &Pod) -> Vec<(String, String)> {
-    let label = |key: &str| live.metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
+pub fn foreign_labels(cluster: &str, live: &BTreeMap<String, String>) -> Vec<(String, String)> {
+    let label = |key: &str| live.get(key).map(String::as_str);
     let drains = label(names::LABEL_STATE) == Some(names::STATE_DRAINING);
     let is_ours = |key: &str, born: &str| match key {
         names::LABEL_STATE => matches!(label(key), Some(names::STATE_ACTIVE | names::STATE_DRAINING)),
@@ -24,7 +24,7 @@ pub fn foreign_labels(cluster: &str, live: &Pod) -> Vec<(String, String)> {
 mod tests {
     use super::*;
 
-    fn pod(change: &[(&str, Option<&str>)]) -> Pod {
+    fn pod(change: &[(&str, Option<&str>)]) -> BTreeMap<String, String> {
         let mut labels = names::shard_labels("tools");
         for (key, value) in change {
             match value {
@@ -32,9 +32,7 @@ mod tests {
                 None => drop(labels.remove(*key)),
             }
         }
-        let mut pod = Pod::default();
-        pod.metadata.labels = Some(labels);
-        pod
+        labels
     }
 
     #[test]
