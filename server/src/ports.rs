@@ -21,8 +21,11 @@ use tracing::warn;
 const CONNECTIONS: usize = 64;
 /// Bytes of one body: a membership list of 300 shards fits many times.
 const MAX_BODY: usize = 1 << 20;
-/// Time for a head, and for a body.
+/// Time for a body.
 const READ_TIME: Duration = Duration::from_secs(5);
+/// Time for a head, which begins with the answer before it: the operator comes again every five seconds, and is to find its
+/// connection open.
+const HEAD_TIME: Duration = Duration::from_secs(15);
 /// A connection is closed after this long whatever it does; callers come again.
 const LIFETIME: Duration = Duration::from_mins(5);
 
@@ -54,7 +57,7 @@ where
             let service = service_fn(move |request| handle(request, answer.clone()));
             let serving = hyper::server::conn::http1::Builder::new()
                 .timer(TokioTimer::new())
-                .header_read_timeout(READ_TIME)
+                .header_read_timeout(HEAD_TIME)
                 .serve_connection(TokioIo::new(stream), service)
                 .with_upgrades();
             // A connection that breaks off is the caller's to report.
@@ -88,4 +91,33 @@ pub fn typed(status: StatusCode, media: &'static str, body: impl Into<Bytes>) ->
     *response.status_mut() = status;
     response.headers_mut().insert(header::CONTENT_TYPE, HeaderValue::from_static(media));
     response
+}
+
+#[cfg(test)]
+mod tests {
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpStream;
+    use tokio::time::sleep;
+
+    use super::*;
+
+    #[tokio::test(start_paused = true)]
+    async fn who_comes_every_few_seconds_finds_its_connection_open_and_who_says_nothing_is_let_go() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let mut caller = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let stop = CancellationToken::new();
+        let serving = tokio::spawn(serve(listener, stop.clone(), |_| async { text(StatusCode::OK, "report") }));
+        for _ in 0..3 {
+            caller.write_all(b"POST /load HTTP/1.1\r\nhost: shard\r\ncontent-length: 0\r\n\r\n").await.unwrap();
+            let mut answer = vec![];
+            while !answer.ends_with(b"report") {
+                assert!(caller.read_buf(&mut answer).await.unwrap() > 0, "closed between two reports");
+            }
+            sleep(Duration::from_secs(10)).await;
+        }
+        let mut rest = vec![];
+        assert_eq!(caller.read_to_end(&mut rest).await.unwrap(), 0);
+        stop.cancel();
+        serving.await.unwrap();
+    }
 }
