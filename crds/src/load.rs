@@ -40,7 +40,7 @@ pub enum GuardStage {
     RefusingStreams,
     /// Idle buffers were dropped and the allocator purged (85 %).
     Purging,
-    /// Streams are ended, largest first (90 %).
+    /// Streams are ended, largest first, and requests refused (90 %).
     Shedding,
 }
 

@@ -1,6 +1,6 @@
 //! What the shard does about its memory: refuses what grows it, then ends streams. Readings come from `memory`.
 
-use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
+use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::time::Duration;
 
@@ -44,6 +44,8 @@ pub struct Reading {
 #[derive(Debug, Default)]
 pub struct Guard {
     reading: Mutex<Reading>,
+    /// The last stage is reached. Every request asks, so it takes no lock.
+    is_shedding: AtomicBool,
     ordered: Mutex<Option<Instant>>,
     purged: AtomicU64,
 }
@@ -59,10 +61,16 @@ impl Guard {
         self.reading().stage
     }
 
+    /// Whether streams are ended to free memory: what comes must not take what that frees.
+    pub fn is_shedding(&self) -> bool {
+        self.is_shedding.load(Relaxed)
+    }
+
     /// Takes a new reading; the base stays what it was.
     pub fn update(&self, reading: Reading) {
         let mut last = lock(&self.reading);
         *last = Reading { base: last.base, ..reading };
+        self.is_shedding.store(reading.stage == GuardStage::Shedding, Relaxed);
     }
 
     /// The shard has become ready: what it uses now is what it uses without load.

@@ -322,8 +322,7 @@ impl Shard {
         if self.load.owes_all_it_may() {
             return Err(Refused::AnswerBytes);
         }
-        // Next to the kernel's limit streams are ended: what comes must not take what that frees.
-        if self.guard.stage() >= GuardStage::Shedding {
+        if self.guard.is_shedding() {
             return Err(Refused::Memory);
         }
         let request = self.load.request(serving.limits.in_flight).ok_or(Refused::InFlight)?;

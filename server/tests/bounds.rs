@@ -182,6 +182,20 @@ async fn without_a_configuration_a_shard_is_alive_not_ready_and_says_so() {
 }
 
 #[tokio::test]
+async fn while_answers_that_nobody_takes_fill_their_part_newcomers_wait_and_no_longer() {
+    let server = Running::start(&config()).await;
+    let mut client = server.client().await;
+    let owed = server.shard.load.owe(1 << 40);
+    let refused = client.modern("tools/list", json!({})).await;
+    assert_eq!((refused.status, refused.error_code()), (503, -32603));
+    assert!(refused.header("retry-after").is_some() && refused.body.contains("answers"), "{}", refused.body);
+    let metrics = server.admin("/metrics").await.body;
+    assert!(metrics.contains(r#"mcp_rejected_total{reason="answer_bytes"} 1"#), "{metrics}");
+    drop(owed);
+    assert_eq!(client.modern("tools/list", json!({})).await.status, 200);
+}
+
+#[tokio::test]
 async fn past_the_requests_in_flight_newcomers_wait_and_the_accepted_one_completes() {
     let (mut config, upstream) = slow().await;
     config.limits.max_in_flight_requests = 1;

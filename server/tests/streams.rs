@@ -299,6 +299,24 @@ async fn short_of_memory_a_shard_refuses_what_stays_and_answers_the_rest() {
 }
 
 #[tokio::test]
+async fn next_to_the_limit_of_memory_requests_are_refused_as_well() {
+    let server = Running::start(&config()).await;
+    let mut client = server.client().await;
+    let (mut refused, mut tries) = (false, 0);
+    while !refused && tries < 50 {
+        // The readings of the machine go on underneath.
+        let reading = server.shard.guard.reading();
+        server.shard.guard.update(mcp_server::guard::Reading { stage: mcp_crds::load::GuardStage::Shedding, ..reading });
+        let answer = client.modern("tools/list", json!({})).await;
+        refused = answer.status == 503 && answer.header("retry-after").is_some() && answer.body.contains("memory");
+        tries += 1;
+    }
+    assert!(refused);
+    server.shard.guard.update(mcp_server::guard::Reading::default());
+    assert_eq!(client.modern("tools/list", json!({})).await.status, 200);
+}
+
+#[tokio::test]
 async fn a_request_that_was_accepted_completes_before_the_process_ends() {
     let (mut config, upstream) = slow().await;
     config.drain = mcp_crds::shard::Drain { window_ms: 300, timeout_ms: 60_000 };
