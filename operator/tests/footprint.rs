@@ -1,11 +1,14 @@
 //! What a shard takes of the operator's heap, by an allocator that counts. A binary of its own: nothing else allocates here.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
-use std::alloc::{GlobalAlloc, Layout, System};
+#[path = "../../tests/counting.rs"]
+mod counting;
+
 use std::io::{Read as _, Write as _};
 use std::net::TcpListener;
-use std::sync::atomic::{AtomicIsize, AtomicUsize, Ordering::Relaxed};
+use std::sync::atomic::{AtomicUsize, Ordering::Relaxed};
 
+use counting::{Counting, live};
 use jiff::Timestamp;
 use k8s_openapi::api::core::v1::Pod;
 use kube::runtime::watcher::Event;
@@ -28,27 +31,8 @@ const ASKED: usize = 500;
 /// Bytes that a connection to a shard may keep, while nothing is under way on it.
 const CONNECTION: isize = 1_024;
 
-struct Counting;
-
-static LIVE: AtomicIsize = AtomicIsize::new(0);
-
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-#[allow(unsafe_code, reason = "the trait is unsafe; each call is handed on as it came")]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size().cast_signed(), Relaxed);
-        // SAFETY: as it came.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size().cast_signed(), Relaxed);
-        // SAFETY: as it came.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
 
 fn cluster(name: &str) -> McpCluster {
     let sample = include_str!("../../manifests/samples/quickstart.yaml");
@@ -86,20 +70,20 @@ fn pods() -> isize {
     let texts: Vec<String> =
         names.iter().flat_map(|name| (0..EACH).map(|index| pod(&cluster(name), u32::try_from(index).unwrap()))).collect();
     let shelf = Shelf::<KnownPod>::default();
-    let before = LIVE.load(Relaxed);
+    let before = live();
     shelf.learn(Event::Init);
     for text in &texts {
         shelf.learn(Event::InitApply(KnownPod::from(serde_json::from_str::<Pod>(text).unwrap())));
     }
     shelf.learn(Event::InitDone);
-    let listed = LIVE.load(Relaxed) - before;
+    let listed = live() - before;
     // Each is written by us and seen again by the watch, as when it is labelled.
     for text in &texts {
         let pod = serde_json::from_str::<Pod>(text).unwrap();
         shelf.wrote(pod.clone());
         shelf.learn(Event::Apply(KnownPod::from(pod)));
     }
-    let written = LIVE.load(Relaxed) - before;
+    let written = live() - before;
     assert_eq!(shelf.in_namespace("agents").len(), texts.len());
     let each = |bytes: isize| bytes / texts.len().cast_signed();
     println!("a pod: {} bytes when it was listed, {} after a write", each(listed), each(written));
@@ -133,6 +117,7 @@ fn answer_all(listener: TcpListener, accepted: &'static AtomicUsize) {
 
 fn connections() -> isize {
     static ACCEPTED: AtomicUsize = AtomicUsize::new(0);
+    // Each shard has a loopback address of its own, and all have one port.
     let listener = TcpListener::bind("0.0.0.0:0").unwrap();
     let shards = Shards::on_port(listener.local_addr().unwrap().port());
     let key = Key::from_bytes(&[9; 32]);
@@ -148,11 +133,11 @@ fn connections() -> isize {
             }
         });
     };
-    let before = LIVE.load(Relaxed);
+    let before = live();
     round();
-    let kept = LIVE.load(Relaxed) - before;
+    let kept = live() - before;
     round();
-    let again = LIVE.load(Relaxed) - before;
+    let again = live() - before;
     assert_eq!(ACCEPTED.load(Relaxed), ASKED, "the second round takes the connections of the first");
     let each = |bytes: isize| bytes / ASKED.cast_signed();
     println!("a connection: {} bytes, {} after another exchange", each(kept), each(again));

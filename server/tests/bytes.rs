@@ -3,13 +3,14 @@
 //! Clients are bare sockets without a heap, so everything counted is the server's.
 #![allow(clippy::unwrap_used, clippy::panic)]
 
+#[path = "../../tests/counting.rs"]
+mod counting;
 mod harness;
 
-use std::alloc::{GlobalAlloc, Layout, System};
 use std::io::{Read as _, Write as _};
 use std::net::{SocketAddr, TcpStream};
-use std::sync::atomic::{AtomicIsize, Ordering::Relaxed};
 
+use counting::{Counting, live};
 use harness::{Running, config, meta, post};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
@@ -21,27 +22,8 @@ const STREAM: isize = 512;
 /// Bytes an idle connection may keep.
 const IDLE: isize = 1_024;
 
-struct Counting;
-
-static LIVE: AtomicIsize = AtomicIsize::new(0);
-
 #[global_allocator]
 static ALLOCATOR: Counting = Counting;
-
-#[allow(unsafe_code, reason = "the trait is unsafe; each call is handed on as it came")]
-unsafe impl GlobalAlloc for Counting {
-    unsafe fn alloc(&self, layout: Layout) -> *mut u8 {
-        LIVE.fetch_add(layout.size().cast_signed(), Relaxed);
-        // SAFETY: as it came.
-        unsafe { System.alloc(layout) }
-    }
-
-    unsafe fn dealloc(&self, at: *mut u8, layout: Layout) {
-        LIVE.fetch_sub(layout.size().cast_signed(), Relaxed);
-        // SAFETY: as it came.
-        unsafe { System.dealloc(at, layout) }
-    }
-}
 
 fn request(method: &str, id: &str, params: serde_json::Value) -> String {
     let mut params = params;
@@ -80,11 +62,11 @@ fn stream(address: SocketAddr, n: usize) -> TcpStream {
 /// Heap of the server for each of some connections.
 fn for_each(runtime: &tokio::runtime::Runtime, server: &Running, open: impl Fn(usize) -> TcpStream, parked: usize) -> isize {
     let mut sockets = Vec::with_capacity(EACH);
-    let before = LIVE.load(Relaxed);
+    let before = live();
     sockets.extend((0..EACH).map(open));
     let waits = |shard: &mcp_server::shard::Shard| shard.hub.sockets() == parked && shard.hub.inside_hyper() == 0;
     runtime.block_on(server.until("parked", waits));
-    let grown = LIVE.load(Relaxed) - before;
+    let grown = live() - before;
     std::mem::forget(sockets);
     grown / EACH.cast_signed()
 }

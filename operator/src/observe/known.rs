@@ -128,13 +128,16 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_is_a_shard_of_the_cluster_that_its_name_says() {
+    fn a_pod_with_a_uid_is_a_shard_of_the_cluster_that_its_name_says() {
         let known = pod("tools-3", &[]);
         assert_eq!(known.shard("tools").map(|shard| (shard.index, shard.name, shard.template_hash)), {
             Some((3, "tools-3".into(), Some("h".into())))
         });
         assert_eq!((known.template(), known.sync(), known.owners()[0].uid.as_str()), (Some("{}"), Some("s"), "c"));
         assert!(known.shard("tool").is_none());
+        let mut without_uid = Pod::default();
+        without_uid.metadata.name = Some("tools-3".into());
+        assert!(KnownPod::from(without_uid).shard("tools").is_none());
     }
 
     #[test]

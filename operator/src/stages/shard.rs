@@ -248,12 +248,6 @@ impl Container {
 // === impl ObservedShard ===
 
 impl ObservedShard {
-    /// Reads a pod; none when its name is not one of this cluster's shards, or it has no uid.
-    pub fn from_pod(cluster: &str, pod: &Pod) -> Option<Self> {
-        let index = names::shard_index(cluster, pod.metadata.name.as_deref()?)?;
-        pod.metadata.uid.as_ref().map(|_| Self { index, ..Self::read(pod) })
-    }
-
     /// Reads a pod, whosever it is. The index, which depends on that, is zero.
     pub fn read(pod: &Pod) -> Self {
         let label = |key: &str| pod.metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);

@@ -30,6 +30,11 @@ fn pod(status: &Value) -> Pod {
     .unwrap()
 }
 
+/// The shard `tools-3`.
+fn read(pod: &Pod) -> ObservedShard {
+    ObservedShard { index: 3, ..ObservedShard::read(pod) }
+}
+
 fn running(ready: bool, changed: i64, started: i64) -> ObservedShard {
     let status = json!({
         "phase": "Running", "podIP": "10.0.0.3",
@@ -37,7 +42,7 @@ fn running(ready: bool, changed: i64, started: i64) -> ObservedShard {
         "containerStatuses": [{"name": "server", "image": "", "imageID": "", "ready": ready, "restartCount": 2,
             "state": {"running": {"startedAt": at(started)}}}],
     });
-    ObservedShard::from_pod("tools", &pod(&status)).unwrap()
+    read(&pod(&status))
 }
 
 fn reported(mut shard: ObservedShard, received: i64) -> ObservedShard {
@@ -64,10 +69,10 @@ fn a_running_pod_is_read_whole() {
 #[test]
 fn a_pod_that_the_injector_of_a_mesh_was_at_is_known_by_its_mark() {
     let mut injected = pod(&json!({"phase": "Running"}));
-    assert_eq!(ObservedShard::from_pod("tools", &injected).unwrap().mesh, None);
+    assert_eq!(read(&injected).mesh, None);
     let annotations = injected.metadata.annotations.get_or_insert_default();
     annotations.insert("linkerd.io/proxy-version".into(), "edge-26.1.1".into());
-    assert_eq!(ObservedShard::from_pod("tools", &injected).unwrap().mesh, Some("Linkerd"));
+    assert_eq!(read(&injected).mesh, Some("Linkerd"));
 }
 
 #[test]
@@ -80,34 +85,26 @@ fn the_words_of_kubelet_and_scheduler_are_kept() {
             "state": {"waiting": {"reason": "ImagePullBackOff", "message": "manifest unknown"}},
             "lastState": {"terminated": {"reason": "OOMKilled", "exitCode": 137, "finishedAt": at(20)}}}],
     });
-    let shard = ObservedShard::from_pod("tools", &pod(&status)).unwrap();
+    let shard = read(&pod(&status));
     assert_eq!(shard.unschedulable.as_deref(), Some("0/3 nodes are available: 3 Insufficient memory."));
     assert_eq!(shard.container, Container::Waiting { reason: "ImagePullBackOff".into(), message: "manifest unknown".into() });
     assert_eq!(shard.oom_killed_at(), Some(at(20)));
     let evicted = json!({"phase": "Failed", "reason": "Evicted", "message": "The node was low on resource: memory."});
-    let shard = ObservedShard::from_pod("tools", &pod(&evicted)).unwrap();
+    let shard = read(&pod(&evicted));
     assert_eq!(shard.phase_message.as_deref(), Some("Evicted: The node was low on resource: memory."));
     assert_eq!(shard.state(at(0), at(0), INTERVAL), ShardState::Finished);
-}
-
-#[test]
-fn a_pod_of_another_name_or_without_a_uid_is_not_a_shard() {
-    let mut other = pod(&json!({}));
-    assert!(ObservedShard::from_pod("tool", &other).is_none());
-    other.metadata.uid = None;
-    assert!(ObservedShard::from_pod("tools", &other).is_none());
 }
 
 #[test]
 fn a_drain_mark_is_read_also_when_a_person_made_half_of_it() {
     let mut marked = pod(&json!({}));
     marked.metadata.labels.as_mut().unwrap().insert(crate::names::LABEL_STATE.into(), crate::names::STATE_DRAINING.into());
-    assert_eq!(ObservedShard::from_pod("tools", &marked).unwrap().draining, Some(DrainMark::default()));
+    assert_eq!(read(&marked).draining, Some(DrainMark::default()));
     let annotations = marked.metadata.annotations.as_mut().unwrap();
     annotations.insert(crate::names::ANNOTATION_DRAIN_REASON.into(), "Rollout".into());
     annotations.insert(crate::names::ANNOTATION_DRAIN_STARTED.into(), at(7).to_string());
     let mark = DrainMark { reason: Some(DrainReason::Rollout), started: Some(at(7)) };
-    let shard = ObservedShard::from_pod("tools", &marked).unwrap();
+    let shard = read(&marked);
     assert_eq!(shard.draining, Some(mark));
     assert_eq!(shard.state(at(100), at(0), INTERVAL), ShardState::Draining);
 }
@@ -202,7 +199,7 @@ fn the_time_a_pod_was_told_to_end_is_its_deletion_without_the_grace_period() {
     let mut pod = pod(&json!({}));
     pod.metadata.deletion_timestamp = Some(k8s_openapi::apimachinery::pkg::apis::meta::v1::Time(at(335)));
     pod.metadata.deletion_grace_period_seconds = Some(35);
-    let shard = ObservedShard::from_pod("tools", &pod).unwrap();
+    let shard = read(&pod);
     assert_eq!((shard.terminating, shard.told_to_end), (Some(at(335)), Some(at(300))));
 }
 
@@ -210,7 +207,7 @@ fn the_time_a_pod_was_told_to_end_is_its_deletion_without_the_grace_period() {
 fn why_kubernetes_takes_a_pod_away_is_read_from_its_condition() {
     let disruption = |status: &str, reason: &str| {
         let condition = json!({"type": "DisruptionTarget", "status": status, "reason": reason});
-        ObservedShard::from_pod("tools", &pod(&json!({"conditions": [condition]}))).unwrap().disruption
+        read(&pod(&json!({"conditions": [condition]}))).disruption
     };
     assert_eq!(disruption("True", "EvictionByEvictionAPI"), Some(Disruption::Evicted));
     assert_eq!(disruption("True", "DeletionByTaintManager"), Some(Disruption::Tainted));
@@ -243,7 +240,7 @@ fn a_shard_that_does_not_become_ready_says_so_in_the_kubelets_words() {
         "containerStatuses": [{"name": "server", "image": "", "imageID": "", "ready": false, "restartCount": 0,
             "state": {"running": {"startedAt": at(3)}}}],
     });
-    let shard = ObservedShard::from_pod("tools", &pod(&status)).unwrap();
+    let shard = read(&pod(&status));
     assert_eq!(shard.trouble(at(60)), None, "it starts");
     let words = "ContainersNotReady: containers with unready status: [server]";
     assert_eq!(shard.trouble(at(700)), Some(Trouble { kind: TroubleKind::NotReady, words: words.into() }));

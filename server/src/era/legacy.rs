@@ -46,6 +46,16 @@ pub struct Post<'a> {
     pub outbox: &'a Arc<Outbox>,
 }
 
+/// What names a session.
+#[derive(Clone, Copy)]
+struct Named<'a> {
+    /// Who must have made it.
+    principal: &'a Principal,
+    /// The one the connection named last.
+    remembered: Option<&'a Remembered>,
+    headers: &'a HeaderMap,
+}
+
 /// Answers one message.
 pub async fn answer(shard: &Arc<Shard>, serving: &Serving, post: Post<'_>, message: Message<'_>) -> Reply {
     let Post { principal, remembered, headers, outbox } = post;
@@ -61,7 +71,7 @@ pub async fn answer(shard: &Arc<Shard>, serving: &Serving, post: Post<'_>, messa
         Message::Request(request) => Some(request.id),
         Message::Notification(_) | Message::Response(_) => None,
     };
-    let session = match session(shard, &principal, Some(remembered), headers, id) {
+    let session = match session(shard, Named { principal: &principal, remembered: Some(remembered), headers }, id) {
         Ok(session) => session,
         Err(reply) => return reply,
     };
@@ -87,7 +97,7 @@ pub async fn answer(shard: &Arc<Shard>, serving: &Serving, post: Post<'_>, messa
 /// Answers a batch: 2025-03-26 only. The answers come in the order of the requests; without any, 202.
 pub async fn batch(shard: &Arc<Shard>, serving: &Serving, post: Post<'_>, messages: &[&RawValue]) -> Reply {
     let Post { principal, remembered, headers, outbox } = post;
-    let session = match session(shard, &principal, Some(remembered), headers, None) {
+    let session = match session(shard, Named { principal: &principal, remembered: Some(remembered), headers }, None) {
         Ok(session) => session,
         Err(reply) => return reply,
     };
@@ -176,7 +186,7 @@ fn misplaced(messages: &[Result<Message<'_>, jsonrpc::DecodeError<'_>>]) -> Opti
 
 /// Opens the GET stream of a session, or resumes that of one of its requests.
 pub async fn listen(shard: &Arc<Shard>, serving: &Serving, principal: &Principal, headers: &HeaderMap) -> Reply {
-    let session = match session(shard, principal, None, headers, None) {
+    let session = match session(shard, Named { principal, remembered: None, headers }, None) {
         Ok(session) => session,
         Err(reply) => return reply,
     };
@@ -237,7 +247,7 @@ const FORGOTTEN: &str = "this stream has ended or is not kept any more: what is 
 /// Ends a session on every shard: 204 says that all have confirmed it. When as many are remembered as may be it is 405, which
 /// the specification allows; when a shard that may be alive has not confirmed, 503: it will learn of it, but has not yet.
 pub async fn end(shard: &Arc<Shard>, principal: &Principal, headers: &HeaderMap) -> Reply {
-    let session = match session(shard, principal, None, headers, None) {
+    let session = match session(shard, Named { principal, remembered: None, headers }, None) {
         Ok(session) => session,
         Err(reply) => return reply,
     };
@@ -385,37 +395,26 @@ fn belongs_to_none(shard: &Shard, principal: &Principal, headers: &HeaderMap, id
     if !headers.contains_key(&SESSION_HEADER) {
         return Ok(());
     }
-    open(shard, principal, None, headers, Some(id))?;
+    open(shard, Named { principal, remembered: None, headers }, Some(id))?;
     let error = ErrorObject::new(jsonrpc::INVALID_REQUEST, "initialize begins a session, and this one has begun");
     Err(Reply::error(400, Some(id), &error))
 }
 
 /// Opens the session a request names, when it also speaks one of its versions. A connection may remember the last.
-fn session(
-    shard: &Shard,
-    principal: &Principal,
-    remembered: Option<&Remembered>,
-    headers: &HeaderMap,
-    id: Option<&RawValue>,
-) -> Result<Session, Reply> {
-    let mut versions = headers.get_all(&VERSION_HEADER).iter();
+fn session(shard: &Shard, from: Named<'_>, id: Option<&RawValue>) -> Result<Session, Reply> {
+    let mut versions = from.headers.get_all(&VERSION_HEADER).iter();
     let is_legacy = |name: &HeaderValue| name.to_str().ok().and_then(Version::parse).is_some_and(|version| !version.is_modern());
     if versions.next().is_some_and(|version| !is_legacy(version) || versions.next().is_some()) {
         let spoken = Version::ALL.map(Version::name).join(", ");
         let message = format!("Unsupported MCP-Protocol-Version: this server speaks {spoken}, one at a time");
         return Err(Reply::error(400, id, &ErrorObject::new(jsonrpc::INVALID_REQUEST, message)));
     }
-    open(shard, principal, remembered, headers, id)
+    open(shard, from, id)
 }
 
 /// Opens a session. 400 without an id, 404 when it does not open: the client starts a new one.
-fn open(
-    shard: &Shard,
-    principal: &Principal,
-    remembered: Option<&Remembered>,
-    headers: &HeaderMap,
-    id: Option<&RawValue>,
-) -> Result<Session, Reply> {
+fn open(shard: &Shard, from: Named<'_>, id: Option<&RawValue>) -> Result<Session, Reply> {
+    let Named { principal, remembered, headers } = from;
     let refused = |status, message: String| Reply::error(status, id, &ErrorObject::new(jsonrpc::INVALID_REQUEST, message));
     let mut tokens = headers.get_all(&SESSION_HEADER).iter();
     let token = tokens.next().filter(|token| !token.is_empty());
