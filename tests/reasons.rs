@@ -22,7 +22,9 @@ enum By {
 
 use By::{Cluster, Core, Nothing};
 
-const STATUS: &str = "operator/src/status/tests.rs";
+const STATUS_AVAILABLE: &str = "operator/src/status/tests/available.rs";
+const STATUS_MEMORY: &str = "operator/src/status/tests/memory.rs";
+const STATUS_PROGRESS: &str = "operator/src/status/tests/progress.rs";
 const SCALE: &str = "operator/src/scale/tests.rs";
 const SCALE_EDGES: &str = "operator/src/scale/tests/edges.rs";
 const SCALE_HOT: &str = "operator/src/scale/tests/hot.rs";
@@ -47,7 +49,7 @@ const REASONS: &[(&str, &str, &str, By)] = &[
     ("Ready", "True", "AtMaximum", LOAD),
     ("Ready", "True", "MetricsUnavailable", SHARDS),
     ("Ready", "True", "Paused", FORBIDDEN),
-    ("Ready", "False", "NoShardReady", Core(STATUS, "shards_that_start_are_named", "passes in a second on a cluster")),
+    ("Ready", "False", "NoShardReady", Core(STATUS_AVAILABLE, "shards_that_start_are_named", "passes in a second on a cluster")),
     ("Ready", "False", "ImagePullFailed", IMAGE),
     ("Ready", "False", "CrashLooping", SHARDS),
     ("Ready", "False", "OOMKilled", SHARDS),
@@ -60,7 +62,7 @@ const REASONS: &[(&str, &str, &str, By)] = &[
         "Ready",
         "False",
         "DeadlineExceeded",
-        Core(STATUS, "an_unschedulable_shard_says_what_the_scheduler_said", "takes ten minutes"),
+        Core(STATUS_AVAILABLE, "an_unschedulable_shard_says_what_the_scheduler_said", "takes ten minutes"),
     ),
     ("Ready", "False", "ApplyFailed", FORBIDDEN),
     ("Ready", "False", "NameConflict", NAMES),
@@ -85,7 +87,7 @@ const REASONS: &[(&str, &str, &str, By)] = &[
         "Progressing",
         "True",
         "Recycling",
-        Core(STATUS, "a_lost_shard_is_replaced_and_a_leaving_one_scales_in", "takes ten minutes"),
+        Core(STATUS_PROGRESS, "a_lost_shard_is_replaced_and_a_leaving_one_scales_in", "takes ten minutes"),
     ),
     ("Progressing", "False", "Settled", MOVES),
     ("Progressing", "False", "Paused", FORBIDDEN),
@@ -94,7 +96,7 @@ const REASONS: &[(&str, &str, &str, By)] = &[
         "Progressing",
         "False",
         "DeadlineExceeded",
-        Core(STATUS, "an_unschedulable_shard_says_what_the_scheduler_said", "takes ten minutes"),
+        Core(STATUS_AVAILABLE, "an_unschedulable_shard_says_what_the_scheduler_said", "takes ten minutes"),
     ),
     ("Progressing", "False", "ApplyFailed", FORBIDDEN),
     ("Progressing", "False", "NameConflict", NAMES),
@@ -104,7 +106,7 @@ const REASONS: &[(&str, &str, &str, By)] = &[
         "AutoscalingActive",
         "True",
         "MemoryTargetUnreachable",
-        Core(STATUS, "every_mode_has_its_reason", "an idle shard uses less than the least target"),
+        Core(STATUS_MEMORY, "every_mode_has_its_reason", "an idle shard uses less than the least target"),
     ),
     ("AutoscalingActive", "False", "ManualReplicas", GOOD),
     ("AutoscalingActive", "False", "Paused", FORBIDDEN),
@@ -113,7 +115,7 @@ const REASONS: &[(&str, &str, &str, By)] = &[
         "AutoscalingActive",
         "False",
         "MemoryLimitUnknown",
-        Core(STATUS, "every_mode_has_its_reason", "the schema asks for a limit, and every shard reports one"),
+        Core(STATUS_MEMORY, "every_mode_has_its_reason", "the schema asks for a limit, and every shard reports one"),
     ),
     ("AutoscalingActive", "Unknown", "Starting", SHARDS),
     ("ScalingLimited", "True", "AtMaximum", LOAD),
@@ -131,7 +133,7 @@ const REASONS: &[(&str, &str, &str, By)] = &[
         "ScalingLimited",
         "True",
         "RecentOOMKill",
-        Core(STATUS, "every_gate_has_its_reason", "an impostor that is killed reports no load to scale in for"),
+        Core(STATUS_MEMORY, "every_gate_has_its_reason", "an impostor that is killed reports no load to scale in for"),
     ),
     (
         "ScalingLimited",
@@ -169,13 +171,13 @@ const REASONS: &[(&str, &str, &str, By)] = &[
         "MemoryPressure",
         "True",
         "RefusingStreams",
-        Core(STATUS, "memory_pressure_is_told_of_the_hottest_shard", "the shard's own guard is tested with the server"),
+        Core(STATUS_MEMORY, "memory_pressure_is_told_of_the_hottest_shard", "the shard's own guard is tested with the server"),
     ),
     (
         "MemoryPressure",
         "True",
         "Shedding",
-        Core(STATUS, "memory_pressure_is_told_of_the_hottest_shard", "the shard's own guard is tested with the server"),
+        Core(STATUS_MEMORY, "memory_pressure_is_told_of_the_hottest_shard", "the shard's own guard is tested with the server"),
     ),
     (
         "MemoryPressure",
@@ -204,7 +206,7 @@ const REASONS: &[(&str, &str, &str, By)] = &[
         "Draining",
         "True",
         "DeadlineExceeded",
-        Core(STATUS, "a_drain_past_its_timeout_is_told", "the server ends what it holds in time"),
+        Core(STATUS_PROGRESS, "a_drain_past_its_timeout_is_told", "the server ends what it holds in time"),
     ),
     ("Draining", "False", "NoShardDraining", GOOD),
     ("Draining", "Unknown", "Reconciling", Nothing("kept free: whether a shard drains is known from its labels")),
