@@ -1,6 +1,7 @@
 //! Answers every request with what arrived, as JSON: the REST API behind the samples and tests of the `http` backend.
 //!
-//! `GET /livez` answers 200 for the kubelet; `GET /text?bytes=N&after=MS` so many bytes of text, so many milliseconds later. `ECHO_LISTEN` is the address, by default `0.0.0.0:8080`.
+//! `GET /livez` answers 200 for the kubelet; `GET /text?bytes=N&after=MS` so many bytes of text, so many milliseconds later.
+//! `ECHO_LISTEN` is the address, by default `0.0.0.0:8080`.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;

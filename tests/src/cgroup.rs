@@ -101,8 +101,7 @@ mod tests {
 
     #[test]
     fn both_versions_are_read() {
-        let folder = std::env::temp_dir().join(format!("mcp-tests-cgroup-{}", std::process::id()));
-        fs::create_dir_all(&folder).unwrap();
+        let folder = tempfile::tempdir().unwrap();
         for (file, text) in [
             ("memory.usage_in_bytes", "100\n"),
             ("memory.limit_in_bytes", "300\n"),
@@ -112,12 +111,11 @@ mod tests {
             ("memory.max", "400\n"),
             ("memory.events", "oom 7\noom_kill 1\n"),
         ] {
-            fs::write(folder.join(file), text).unwrap();
+            fs::write(folder.path().join(file), text).unwrap();
         }
         for (is_v1, wanted) in [(true, [70, 300, 2]), (false, [190, 400, 1])] {
-            let group = Group { folder: folder.clone(), is_v1 };
+            let group = Group { folder: folder.path().to_owned(), is_v1 };
             assert_eq!([group.working_set().unwrap(), group.limit().unwrap(), group.oom_kills().unwrap()], wanted);
         }
-        fs::remove_dir_all(&folder).unwrap();
     }
 }

@@ -31,8 +31,8 @@ pub(super) struct Fan {
     cpu: Vec<f64>,
     /// From the raise to the last delivery while calls go on, µs.
     among_calls: Vec<f64>,
-    /// What the calls took meanwhile.
-    calls: Value,
+    /// What the calls took meanwhile, of each turn.
+    calls: Vec<Value>,
     missed: u64,
 }
 
@@ -85,8 +85,17 @@ impl Fan {
             fan.missed += done.wanted - done.reached;
             sleep(APART.saturating_sub(began.elapsed()));
         }
-        fan.calls = calls.hear("good")?;
+        fan.calls.push(calls.hear("good")?);
         Ok(fan)
+    }
+
+    /// With another turn.
+    fn add(&mut self, more: Self) {
+        self.to_last.extend(more.to_last);
+        self.cpu.extend(more.cpu);
+        self.among_calls.extend(more.among_calls);
+        self.calls.extend(more.calls);
+        self.missed += more.missed;
     }
 
     /// As rows: ours, and the loops.
@@ -95,12 +104,10 @@ impl Fan {
             .push(json!({ "figure": "fanout", "streams": streams, "ours": format!("{ours:?}"), "loops": format!("{loops:?}") }));
         let of = format!("one update to {streams} streams");
         let figure = |name: String, goal, ours, hyper| Figure { ours, hyper, ..Figure::new(name, "µs", goal) };
-        let p95 = |fan: &Self| vec![number(&fan.calls, "/latency_us/p95")];
+        let p95 = |fan: &Self| fan.calls.iter().map(|calls| number(calls, "/latency_us/p95")).collect();
         let (our_p95, loops_p95) = (p95(&ours), p95(&loops));
-        let bad: f64 = ["/errors", "/lost", "/unanswered", "/refused_503", "/limited_429"]
-            .iter()
-            .map(|path| number(&ours.calls, path))
-            .sum();
+        let failures = ["/errors", "/lost", "/unanswered", "/refused_503", "/limited_429"];
+        let bad: f64 = ours.calls.iter().flat_map(|calls| failures.map(|path| number(calls, path))).sum();
         let mut rows = [
             figure(format!("{of}: raise to last delivery"), Goal::AtMostTimes(1.5), ours.to_last, loops.to_last),
             figure(format!("{of}: CPU of all shards"), Goal::AtMostTimes(1.5), ours.cpu, loops.cpu),
@@ -135,14 +142,4 @@ pub(super) fn fan_out(lab: &mut Lab) -> Result<(), String> {
     let [ours, loops] = fans;
     Fan::figures(ours, loops, streams, lab);
     Ok(())
-}
-
-impl Fan {
-    fn add(&mut self, more: Self) {
-        self.to_last.extend(more.to_last);
-        self.cpu.extend(more.cpu);
-        self.among_calls.extend(more.among_calls);
-        self.calls = more.calls;
-        self.missed += more.missed;
-    }
 }
