@@ -16,6 +16,7 @@ use serde_json::{Value, json};
 use tokio::net::TcpStream;
 use tokio::time::timeout;
 
+use super::connect::connect;
 use crate::mcp::{Era, Session};
 
 /// The kernel asks again after 1, 3 and 7 seconds.
@@ -36,8 +37,8 @@ pub enum Fate {
     },
     /// 503 with a usable `Retry-After`: not accepted, and told so.
     Refused,
-    /// No connection: refused by whoever has the address.
-    ConnectionRefused,
+    /// No connection: refused, and by whom.
+    ConnectionRefused(String),
     /// No connection: nobody said anything.
     ConnectionTimedOut,
     /// No connection, for another reason.
@@ -58,7 +59,7 @@ impl Fate {
         match self {
             Self::Answered { .. } => "answered",
             Self::Refused => "refused with 503 and Retry-After",
-            Self::ConnectionRefused => "connection refused",
+            Self::ConnectionRefused(_) => "connection refused",
             Self::ConnectionTimedOut => "connection timed out",
             Self::NoConnection(_) => "no connection",
             Self::CutBeforeResponse(_) => "connection cut before the response",
@@ -71,8 +72,12 @@ impl Fate {
     /// What there is to say beyond its kind.
     pub fn detail(&self) -> &str {
         match self {
-            Self::Answered { .. } | Self::Refused | Self::ConnectionRefused | Self::ConnectionTimedOut | Self::Unanswered => "",
-            Self::NoConnection(why) | Self::CutBeforeResponse(why) | Self::CutWithinResponse(why) | Self::Wrong(why) => why,
+            Self::Answered { .. } | Self::Refused | Self::ConnectionTimedOut | Self::Unanswered => "",
+            Self::ConnectionRefused(why)
+            | Self::NoConnection(why)
+            | Self::CutBeforeResponse(why)
+            | Self::CutWithinResponse(why)
+            | Self::Wrong(why) => why,
         }
     }
 
@@ -80,7 +85,7 @@ impl Fate {
     pub fn is_loss(&self) -> bool {
         match self {
             Self::Answered { .. } | Self::Refused => false,
-            Self::ConnectionRefused
+            Self::ConnectionRefused(_)
             | Self::ConnectionTimedOut
             | Self::NoConnection(_)
             | Self::CutBeforeResponse(_)
@@ -126,9 +131,9 @@ impl Call {
 
     /// Connects, asks, reads all of the answer, and hangs up.
     pub(super) async fn make(&self, address: SocketAddr, id: u64) -> Fate {
-        let stream = match timeout(CONNECTS_WITHIN, TcpStream::connect(address)).await {
+        let stream = match timeout(CONNECTS_WITHIN, connect(address)).await {
             Ok(Ok(stream)) => stream,
-            Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => return Fate::ConnectionRefused,
+            Ok(Err(error)) if error.kind() == ErrorKind::ConnectionRefused => return Fate::ConnectionRefused(error.to_string()),
             Ok(Err(error)) if error.kind() == ErrorKind::TimedOut => return Fate::ConnectionTimedOut,
             Ok(Err(error)) => return Fate::NoConnection(error.to_string()),
             Err(_) => return Fate::ConnectionTimedOut,
@@ -282,7 +287,7 @@ mod tests {
             let within = answered_with("HTTP/1.1 200 OK\r\ncontent-length: 90\r\n\r\n{\"json").await;
             assert!(matches!(within, Fate::CutWithinResponse(_)), "{within:?}");
             let closed = TcpListener::bind("127.0.0.1:0").await.unwrap().local_addr().unwrap();
-            assert_eq!(call().make(closed, 7).await, Fate::ConnectionRefused);
+            assert!(matches!(call().make(closed, 7).await, Fate::ConnectionRefused(_)));
         });
     }
 }

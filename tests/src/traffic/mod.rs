@@ -12,6 +12,7 @@
 //! accepted.
 
 mod call;
+mod connect;
 mod report;
 mod streams;
 

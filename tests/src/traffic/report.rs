@@ -204,7 +204,7 @@ mod tests {
     fn every_other_fate_is_a_loss_that_the_report_shows() {
         let why = || "why".to_owned();
         for fate in [
-            Fate::ConnectionRefused,
+            Fate::ConnectionRefused(why()),
             Fate::ConnectionTimedOut,
             Fate::NoConnection(why()),
             Fate::CutBeforeResponse(why()),
