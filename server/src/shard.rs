@@ -204,13 +204,14 @@ impl Shard {
     /// Connections: a message goes to one of them).
     pub fn hold_newest(&self, session: SessionKey) {
         let opened = epoch_micros();
+        self.hub.refresh(session, || self.sessions.record(session));
         self.hub.opened(session, opened);
         self.peers.tell(&Frame::Stream { session, opened: Some(opened) });
     }
 
-    /// Goes by what is kept of a session.
+    /// Goes by what is kept of a session, which has changed.
     pub fn go_by(&self, session: SessionKey, record: &Record) {
-        self.hub.subscribed(session, &record.uris);
+        self.hub.refresh(session, || self.sessions.record(session));
         if let Some(level) = record.level {
             // It has room for as many as there may be records.
             let _ = self.sessions.levels.set(session, level);

@@ -17,7 +17,6 @@ mod slot;
 mod state;
 mod work;
 
-use std::collections::BTreeSet;
 use std::net::TcpStream;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
@@ -37,7 +36,7 @@ use state::State;
 
 use crate::load::{HeldStream, OpenConnection};
 use crate::mcp::subscriptions::Event;
-use crate::session::{Incarnation, SessionKey};
+use crate::session::{Incarnation, Record, SessionKey};
 
 /// Keep-alive comments are spread over at most this many ticks of a period.
 const TICKS: u32 = 128;
@@ -193,11 +192,7 @@ impl Hub {
 
     /// A stream of a session began here at a time, microseconds since the epoch.
     pub fn opened(&self, session: SessionKey, at: u64) {
-        self.change(session, |session| {
-            if !session.streams.is_empty() {
-                session.opened = Some(at);
-            }
-        });
+        self.change(session, |session| session.opened = Some(at));
     }
 
     /// A stream of a session began on another process at a time; `own` is this one. The newest of all is sent to.
@@ -209,7 +204,7 @@ impl Hub {
         });
     }
 
-    fn change<R>(&self, session: SessionKey, change: impl FnOnce(&mut sessions::Session) -> R) -> R {
+    fn change<R>(&self, session: SessionKey, change: impl FnOnce(&mut sessions::Session) -> R) -> Option<R> {
         let State { sessions, index, .. } = &mut *lock(&self.0.state);
         sessions.change(index, session, change)
     }
@@ -230,7 +225,7 @@ impl Hub {
                 session.newer = None;
                 session.opened
             });
-            Some((key, opened?))
+            Some((key, opened??))
         };
         back.into_iter().filter_map(again).collect()
     }
@@ -247,24 +242,27 @@ impl Hub {
         lock(&self.0.state).released.get_or_insert(released);
     }
 
-    /// A legacy session is subscribed to these resources, and to no others.
-    pub fn subscribed(&self, session: SessionKey, uris: &BTreeSet<Arc<str>>) {
-        self.change(session, |session| session.wants.uris = uris.iter().cloned().collect());
+    /// What a legacy session is subscribed to may have changed, or a stream of it has begun: it hears of what its record says now,
+    /// if it has a stream here; nothing is kept of one that has none. The record is asked for while the hub is locked: of
+    /// several at once the last to change anything is the last to ask.
+    pub fn refresh(&self, session: SessionKey, record: impl FnOnce() -> Option<Record>) {
+        let State { sessions, index, .. } = &mut *lock(&self.0.state);
+        if sessions.get(session).is_some() {
+            let uris: Box<[Arc<str>]> = record().into_iter().flat_map(|record| record.uris).collect();
+            sessions.change(index, session, |session| session.wants.uris = uris);
+        }
     }
 
-    /// Legacy sessions of which something is kept here: a stream, or subscriptions.
+    /// Legacy sessions with a stream here.
     pub fn sessions(&self) -> Vec<SessionKey> {
         lock(&self.0.state).sessions.iter().map(|(key, _)| key).collect()
     }
 
-    /// Ends the streams of a session and forgets its subscriptions.
+    /// Ends the streams of a session.
     pub fn end_session(&self, session: SessionKey) {
-        let streams = self.change(session, |session| {
-            session.wants.uris = Box::default();
-            session.streams.clone()
-        });
         let mut state = lock(&self.0.state);
-        for stream in streams {
+        let streams = state.sessions.get(session).map(|session| session.streams.clone());
+        for stream in streams.into_iter().flatten() {
             state.end(stream);
         }
     }

@@ -1,4 +1,4 @@
-//! Legacy sessions with streams or subscriptions here: which of their streams is sent to, and what they want to hear.
+//! Legacy sessions with streams here: which of their streams is sent to, and what they want to hear.
 
 use std::collections::HashMap;
 use std::sync::Arc;
@@ -38,9 +38,18 @@ impl Session {
 }
 
 impl Sessions {
-    /// Changes a session, and who is sent to with it. One of which nothing is left is forgotten.
-    pub(super) fn change<R>(&mut self, index: &mut Index, key: SessionKey, change: impl FnOnce(&mut Session) -> R) -> R {
-        let session = self.0.entry(key).or_default();
+    /// A stream of a session begins: it is the newest of all.
+    pub(super) fn begin(&mut self, index: &mut Index, key: SessionKey, stream: Ticket) {
+        self.0.entry(key).or_default();
+        self.change(index, key, |session| {
+            session.streams.push(stream);
+            session.newer = None;
+        });
+    }
+
+    /// Changes a session that has a stream here, and who is sent to with it. When the last stream is gone, so is the session.
+    pub(super) fn change<R>(&mut self, index: &mut Index, key: SessionKey, change: impl FnOnce(&mut Session) -> R) -> Option<R> {
+        let session = self.0.get_mut(&key)?;
         if let Some(place) = session.voice() {
             index.remove(place, &session.wants);
         }
@@ -48,13 +57,13 @@ impl Sessions {
         if let Some(place) = session.voice() {
             index.insert(place, &session.wants);
         }
-        if session.streams.is_empty() && session.wants.uris.is_empty() {
+        if session.streams.is_empty() {
             self.0.remove(&key);
         }
-        changed
+        Some(changed)
     }
 
-    /// A session of which something is kept.
+    /// A session with a stream here.
     pub(super) fn get(&self, key: SessionKey) -> Option<&Session> {
         self.0.get(&key)
     }

@@ -94,10 +94,7 @@ impl State {
         match self.stream(ticket).map(|held| &*held.who) {
             Some(Who::Session(session)) => {
                 let session = *session;
-                self.sessions.change(&mut self.index, session, |session| {
-                    session.streams.push(ticket);
-                    session.newer = None;
-                });
+                self.sessions.begin(&mut self.index, session, ticket);
             }
             Some(Who::Listen { .. }) => {
                 if let Some(Slot::Stream(Held { who, .. })) = self.slots.get_mut(ticket)
@@ -341,7 +338,7 @@ impl State {
             session.streams.retain(|stream| *stream != ticket);
             session.streams.is_empty() && session.opened.take().is_some() && session.newer.take().is_none()
         });
-        if let Some(released) = self.released.as_ref().filter(|_| was_newest) {
+        if let Some(released) = self.released.as_ref().filter(|_| was_newest == Some(true)) {
             // When it is full an older stream elsewhere stays quiet until the session opens another.
             let _ = released.try_send(session);
         }

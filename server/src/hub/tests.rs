@@ -6,6 +6,8 @@ use super::*;
 use crate::limits::STALLED_PERIODS;
 use crate::load::Load;
 use crate::mcp::subscriptions::Filter;
+use crate::session::Change;
+use crate::shard::Shard;
 
 fn listen(id: &str, filter: Filter) -> Kind {
     Kind::Listen { id: id.into(), filter, server_info: r#"{"name":"t","version":"1"}"#.into() }
@@ -17,6 +19,10 @@ fn tools() -> Filter {
 
 fn session(number: u64) -> SessionKey {
     SessionKey { incarnation: [0; 16], number }
+}
+
+fn record(uris: &[&str]) -> Option<Record> {
+    Some(Record { uris: uris.iter().map(|uri| (*uri).into()).collect(), ..Record::default() })
 }
 
 fn hold(hub: &Hub, load: &Arc<Load>, kind: Kind) -> Stream {
@@ -109,14 +115,71 @@ async fn one_message_goes_to_one_stream_of_a_session() {
 async fn a_session_hears_of_the_resources_it_subscribed_to() {
     let (hub, load) = (Hub::default(), Arc::new(Load::default()));
     let mut stream = hold(&hub, &load, Kind::Session { session: session(1) });
-    hub.subscribed(session(1), &["test://a".into()].into());
+    hub.refresh(session(1), || record(&["test://a"]));
     notify(&hub, &Event::ResourceUpdated("test://b".into()));
     notify(&hub, &Event::ResourceUpdated("test://a".into()));
     let heard = said(&mut stream).await;
     assert!(heard.contains(r#""params":{"uri":"test://a"}"#) && !heard.contains("test://b"));
-    hub.subscribed(session(1), &[].into());
+    hub.refresh(session(1), || None);
     notify(&hub, &Event::ResourceUpdated("test://a".into()));
     assert_eq!(said(&mut stream).await, "");
+}
+
+#[tokio::test]
+async fn nothing_is_kept_of_a_session_without_a_stream_here() {
+    let (hub, load) = (Hub::default(), Arc::new(Load::default()));
+    hub.refresh(session(1), || panic!("nobody asks what it wants"));
+    hub.opened(session(1), 5);
+    assert_eq!(hub.sessions(), []);
+    let stream = hold(&hub, &load, Kind::Session { session: session(1) });
+    hub.refresh(session(1), || record(&["test://a"]));
+    assert_eq!(hub.sessions(), [session(1)]);
+    drop(stream);
+    assert_eq!(hub.sessions(), []);
+    assert!(lock(&hub.0.state).index.shared("test://a").is_none());
+}
+
+#[tokio::test]
+async fn what_a_session_wants_is_asked_for_while_the_hub_is_locked() {
+    let (hub, load) = (Hub::default(), Arc::new(Load::default()));
+    let _stream = hold(&hub, &load, Kind::Session { session: session(1) });
+    let mut is_asked = false;
+    hub.refresh(session(1), || {
+        is_asked = true;
+        assert!(hub.0.state.try_lock().is_err(), "an older answer could be put over a newer one");
+        None
+    });
+    assert!(is_asked);
+}
+
+/// Each round a stream begins while two subscriptions are made. Whoever of the three is last, the stream hears of both.
+#[tokio::test]
+async fn a_subscription_made_while_a_stream_begins_is_heard_on_it() {
+    let shard = Shard::test();
+    for number in 0..2_000 {
+        let (key, begin) = (session(number), std::sync::Barrier::new(3));
+        let subscribe = |uri: &str| {
+            begin.wait();
+            let change = Change::Subscribe(uri.into());
+            let record = shard.sessions.change(key, u64::MAX, &change, 1).unwrap();
+            shard.go_by(key, &record);
+        };
+        let mut stream = std::thread::scope(|scope| {
+            scope.spawn(|| subscribe("test://a"));
+            scope.spawn(|| subscribe("test://b"));
+            begin.wait();
+            let stream = shard.hub.hold(Kind::Session { session: key }, 4096, shard.load.stream(100).unwrap());
+            shard.hold_newest(key);
+            stream
+        });
+        for uri in ["test://a", "test://b"] {
+            notify(&shard.hub, &Event::ResourceUpdated(uri.into()));
+        }
+        let heard = said(&mut stream).await;
+        assert!(heard.contains("test://a") && heard.contains("test://b"), "{number}: {heard}");
+        drop(stream);
+        shard.sessions.forget(key);
+    }
 }
 
 #[tokio::test(start_paused = true)]
