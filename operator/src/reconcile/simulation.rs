@@ -327,7 +327,7 @@ fn bounds(mode: u8, size: u32) -> serde_json::Value {
 }
 
 proptest! {
-    #![proptest_config(ProptestConfig { cases: 48, ..ProptestConfig::default() })]
+    #![proptest_config(ProptestConfig { cases: 48, failure_persistence: None, ..ProptestConfig::default() })]
 
     #[test]
     fn a_rollout_ends_from_any_mix_of_states_and_costs_no_capacity(
