@@ -28,6 +28,7 @@ mod manifest;
 mod node_loss;
 mod placement;
 mod pods;
+mod pressure;
 mod refusals;
 mod removal;
 mod rest;
@@ -140,6 +141,7 @@ fn tests() -> Vec<Test> {
         Alone TwoLocalNodes: disruption::a_drained_node_gives_its_shards_away_one_at_a_time;
         Alone TwoLocalNodes: node_loss::a_lost_node_is_replaced_elsewhere_and_leaves_nothing_twice_when_it_returns;
         Alone TwoLocalNodes: node_loss::a_node_without_its_kubelet_gives_its_streams_away_gracefully;
+        Alone TwoLocalNodes: pressure::a_node_that_runs_out_of_memory_costs_only_the_shard_that_requested_too_little;
         Alone TwoLocalNodes: any_shard::a_task_that_was_given_up_by_mistake_has_one_end_on_every_shard;
         Alone TwoLocalNodes: local_cluster::a_cut_node_is_not_reached_and_a_joined_one_is;
         Alone LocalCluster: local_cluster::parts_pause_go_on_end_and_start;

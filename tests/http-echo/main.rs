@@ -1,11 +1,13 @@
 //! Answers every request with what arrived, as JSON: the REST API behind the samples and tests of the `http` backend.
 //!
-//! `GET /livez` answers 200 for the kubelet; `GET /text?bytes=N&after=MS` so many bytes of text, so many milliseconds later.
+//! `GET /livez` answers 200 for the kubelet; `GET /text?bytes=N&after=MS` so many bytes of text, so many milliseconds later;
+//! `GET /hold?bytes=N` keeps so many bytes of memory until it is asked again.
 //! `ECHO_LISTEN` is the address, by default `0.0.0.0:8080`.
 
 use std::collections::BTreeMap;
 use std::convert::Infallible;
 use std::net::SocketAddr;
+use std::sync::{Mutex, PoisonError};
 use std::time::Duration;
 
 use bytes::Bytes;
@@ -23,6 +25,11 @@ use tokio::signal::unix::{SignalKind, signal};
 const MAX_BODY: usize = 1 << 20;
 /// The longest text.
 const MAX_TEXT: usize = 8 << 20;
+/// The most memory that is held.
+const MAX_HELD: usize = 4 << 30;
+
+/// What is held.
+static HELD: Mutex<Vec<u8>> = Mutex::new(Vec::new());
 
 #[tokio::main(flavor = "current_thread")]
 async fn main() -> Result<(), Box<dyn std::error::Error>> {
@@ -60,6 +67,9 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
     if request.uri().path() == "/text" {
         return Ok(text(request.uri().query().unwrap_or_default()).await);
     }
+    if request.uri().path() == "/hold" {
+        return Ok(hold(request.uri().query().unwrap_or_default()));
+    }
     let (head, body) = request.into_parts();
     let body = match Limited::new(body, MAX_BODY).collect().await {
         Ok(body) => body.to_bytes(),
@@ -83,16 +93,27 @@ async fn echo(request: Request<Incoming>) -> Result<Response<Full<Bytes>>, Infal
     Ok(answer(StatusCode::OK, &seen))
 }
 
+/// A number in a query; 0 when there is none.
+fn number(query: &str, name: &str) -> usize {
+    let of_name = |pair: &str| pair.split_once('=').filter(|(key, _)| *key == name).and_then(|(_, value)| value.parse().ok());
+    query.split('&').find_map(of_name).unwrap_or(0)
+}
+
 /// A text of a size, after a time.
 async fn text(query: &str) -> Response<Full<Bytes>> {
-    let number = |name: &str| {
-        let of_name = |pair: &str| pair.split_once('=').filter(|(key, _)| *key == name).and_then(|(_, value)| value.parse().ok());
-        query.split('&').find_map(of_name).unwrap_or(0_usize)
-    };
-    tokio::time::sleep(Duration::from_millis(number("after") as u64)).await;
-    let mut response = Response::new(Full::from("x".repeat(number("bytes").min(MAX_TEXT))));
+    tokio::time::sleep(Duration::from_millis(number(query, "after") as u64)).await;
+    let mut response = Response::new(Full::from("x".repeat(number(query, "bytes").min(MAX_TEXT))));
     response.headers_mut().insert(CONTENT_TYPE, hyper::header::HeaderValue::from_static("text/plain"));
     response
+}
+
+/// Holds so much memory, and no longer what was held before. Written, so that it is there.
+fn hold(query: &str) -> Response<Full<Bytes>> {
+    let bytes = number(query, "bytes").min(MAX_HELD);
+    let mut held = HELD.lock().unwrap_or_else(PoisonError::into_inner);
+    *held = Vec::new();
+    *held = vec![1; bytes];
+    Response::new(Full::from(format!("{bytes} bytes are held\n")))
 }
 
 fn answer(status: StatusCode, value: &Value) -> Response<Full<Bytes>> {

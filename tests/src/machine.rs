@@ -31,6 +31,14 @@ pub struct Stopped {
     part: String,
 }
 
+/// A node that a test added: it is gone when this is dropped.
+#[derive(Debug)]
+pub struct Added {
+    machine: Machine,
+    node: String,
+    is_gone: bool,
+}
+
 // === impl Machine ===
 
 impl Machine {
@@ -65,6 +73,20 @@ impl Machine {
     /// Takes a node under the care of a guard, and disturbs nothing yet.
     pub fn disturb(&self, node: &str) -> Disturbed {
         Disturbed { machine: self.clone(), node: node.to_owned(), is_back: false }
+    }
+
+    /// Adds a node whose pods may use so much memory (`512Mi`), and waits until it is Ready.
+    ///
+    /// # Errors
+    /// When there is such a node, or it does not become Ready.
+    pub async fn add(&self, node: &str, memory: &str) -> Outcome<Added> {
+        let known = self.run(&["exec", "--", "kubectl", "get", "nodes", "-o", "name"]).await?;
+        if known.lines().any(|name| name == format!("node/{node}")) {
+            return Err(Failure::new(format!("there is a {node}; `local-cluster leave {node}` removes it")));
+        }
+        let added = Added { machine: self.clone(), node: node.to_owned(), is_gone: false };
+        self.run(&["join", node, "--node-memory", memory]).await?;
+        Ok(added)
     }
 
     /// Takes a part under the care of a guard, and stops nothing yet.
@@ -133,6 +155,33 @@ impl Drop for Disturbed {
             self.machine.restore(&["join", &self.node]);
             self.machine.restore(&["start", &self.node]);
             self.machine.restore(&["exec", "--", "kubectl", "uncordon", &self.node]);
+        }
+    }
+}
+
+// === impl Added ===
+
+impl Added {
+    /// Its name.
+    pub fn name(&self) -> &str {
+        &self.node
+    }
+
+    /// Removes it, with what runs on it.
+    ///
+    /// # Errors
+    /// When that fails.
+    pub async fn leave(mut self) -> Outcome {
+        self.machine.run(&["leave", &self.node]).await?;
+        self.is_gone = true;
+        Ok(())
+    }
+}
+
+impl Drop for Added {
+    fn drop(&mut self) {
+        if !self.is_gone {
+            self.machine.restore(&["leave", &self.node]);
         }
     }
 }

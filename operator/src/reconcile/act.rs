@@ -323,7 +323,11 @@ fn why_deleted(reason: DeleteReason, shard: Option<&ObservedShard>) -> String {
             let left = left.map(|report| format!(" with {} streams and {} requests left", report.streams, report.in_flight));
             format!("`drain.timeout` has passed{}.", left.unwrap_or_default())
         }
-        DeleteReason::Finished => "its pod has ended for good.".into(),
+        DeleteReason::Finished => {
+            // What the kubelet says of an eviction names the container that took too much.
+            let words = shard.and_then(|shard| shard.phase_message.as_deref()).unwrap_or_default();
+            format!("its pod has ended for good. {words}").trim_end().to_owned()
+        }
         DeleteReason::Lost => "it is neither Ready nor heard of, and another is in its place.".into(),
     }
 }
@@ -379,6 +383,15 @@ mod tests {
         let evicted = Cluster::manual(10).with_ready(10).shard(3, |shard| shard.terminating = Some(at(-1)));
         assert_eq!(counted(evicted.clone(), 10, &[10]), 10);
         assert_eq!(counted(evicted.with_pending(1), 10, &[]), 10);
+    }
+
+    #[test]
+    fn an_eviction_by_the_kubelet_is_told_in_its_words() {
+        let words = "Evicted: The node was low on resource: memory.";
+        let evicted = Cluster::manual(1).with_ready(1).shard(0, |shard| shard.phase_message = Some(words.into())).observed;
+        let told = |shard| why_deleted(DeleteReason::Finished, shard);
+        assert_eq!(told(evicted.shards.first()), format!("its pod has ended for good. {words}"));
+        assert_eq!(told(None), "its pod has ended for good.");
     }
 
     #[test]

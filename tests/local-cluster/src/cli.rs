@@ -107,6 +107,8 @@ enum Verb {
         #[arg(long, value_name = "SIZE", value_parser = parse_size)]
         node_memory: Option<u64>,
     },
+    /// Remove a node: its processes and pods at once, and what is kept of it.
+    Leave { node: NodeName },
     /// Build the programs and the pause image, and start nothing.
     Build,
     /// Build kwok, which plays nodes and pods that are not there (`make scale-bench`), and print its path.
@@ -193,6 +195,14 @@ fn act(verb: Verb, state: State, workspace: &Path, cache: &Path) -> Result<ExitC
                 say(&format!("adding {node}"));
                 node::join(&mut cluster, NodeRecord { name: node, memory: node_memory })?;
             }
+        }
+        Verb::Leave { node } => {
+            let (_machine, mut cluster) = change(state)?;
+            known(&cluster, node)?;
+            if cluster.record.nodes.len() == 1 {
+                return Err(Error::Refused(format!("{node} is the last one: `local-cluster down` removes the cluster")));
+            }
+            node::leave(&mut cluster, node)?;
         }
         Verb::Kwok => show(&format!("{}\n", binaries::beside(workspace, cache, "kwok")?.display())),
         Verb::MetricsServer => show(&format!("{}\n", binaries::beside(workspace, cache, "metrics-server")?.display())),

@@ -67,7 +67,7 @@ fn remove_namespace_folder() -> Result<()> {
 }
 
 /// Unmounts a folder and everything below it, the deepest first.
-fn unmount_below(dir: &Path) -> Result<()> {
+pub(crate) fn unmount_below(dir: &Path) -> Result<()> {
     let mountinfo = fs::read_to_string("/proc/self/mountinfo").at("reading", "/proc/self/mountinfo")?;
     for path in mounts_below(dir, &mountinfo) {
         umount2(&path, MntFlags::MNT_DETACH).step(format!("unmounting {}", path.display()))?;

@@ -36,7 +36,21 @@ pub(crate) fn add_node(node: NodeName) -> Result<()> {
     cable(Netns::Node(node))
 }
 
-/// Gives every place the routes that this set of nodes needs.
+/// Removes a node's namespace, its cable, and the routes to its pods.
+pub(crate) fn remove_node(node: NodeName) -> Result<()> {
+    let range = node.pod_range();
+    // The switch's end first: a namespace goes when the last process in it has, and takes the other end along.
+    ip(&format!("-n {} link del {node}", Netns::Switch))?;
+    ip(&format!("netns del {}", Netns::Node(node)))?;
+    ip(&format!("route flush {range}"))?;
+    for netns in [Netns::Control, Netns::Client] {
+        ip(&format!("-n {netns} route flush {range}"))?;
+    }
+    Ok(())
+}
+
+/// Gives every place the routes that this set of nodes needs. A node that is gone leaves its route on the others: to an address
+/// that nobody has.
 pub(crate) fn route(nodes: &[NodeName]) -> Result<()> {
     let namespaces = [Netns::Control, Netns::Client].into_iter().chain(nodes.iter().copied().map(Netns::Node));
     for place in std::iter::once(Place::Host).chain(namespaces.map(Place::In)) {

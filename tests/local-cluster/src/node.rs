@@ -9,6 +9,7 @@ use crate::certs::{self, Authority, Subject};
 use crate::cgroup::{self, Hierarchies};
 use crate::cluster::Cluster;
 use crate::command::{config_file, kubeconfig, mount_namespace};
+use crate::down::unmount_below;
 use crate::enter::NODE_FOLDERS;
 use crate::error::{At, Result, Step};
 use crate::machine::MOUNT_NAMESPACES;
@@ -104,6 +105,28 @@ pub(crate) fn kill(name: NodeName) -> Result<()> {
     // The parts first: they would start containers again.
     hierarchies.kill(&cgroup::of_parts(Netns::Node(name)))?;
     hierarchies.kill(&cgroup::of_pods(name))
+}
+
+/// Removes a node: what runs on it, at once, and what the machine and the API server keep of it. Pods that were on it go
+/// without a word, as after a loss that is known to be for ever.
+pub(crate) fn leave(cluster: &mut Cluster, name: NodeName) -> Result<()> {
+    kill(name)?;
+    drop_mount_namespace(name)?;
+    network::remove_node(name)?;
+    let hierarchies = Hierarchies::mounted()?;
+    hierarchies.remove(&cgroup::of_pods(name))?;
+    hierarchies.remove(&cgroup::of_parts(Netns::Node(name)))?;
+    // The record goes before the objects: what fails from here on is found again by its name.
+    cluster.record.nodes.retain(|node| node.name != name);
+    for part in Part::of_node(name) {
+        cluster.record.processes.remove(&part.to_string());
+    }
+    cluster.state.save(&cluster.record)?;
+    unmount_below(&cluster.state.node(name))?;
+    fs::remove_dir_all(cluster.state.node(name)).at("removing", cluster.state.node(name))?;
+    let on_it = format!("--field-selector=spec.nodeName={name}");
+    output(&mut cluster.kubectl(&["delete", "node", &name.to_string(), "--ignore-not-found"]))?;
+    output(&mut cluster.kubectl(&["delete", "pods", "--all-namespaces", &on_it, "--force", "--grace-period=0"])).map(drop)
 }
 
 /// Starts what does not run of a node. One on which nothing runs starts as after a power failure: with
