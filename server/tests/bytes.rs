@@ -12,6 +12,7 @@ use std::net::{SocketAddr, TcpStream};
 
 use counting::{Counting, live};
 use harness::{Running, config, meta, post};
+use mcp_server::session::{Change, SessionKey, Sessions, generated_ring, random};
 use nix::sys::resource::{Resource, getrlimit, setrlimit};
 use serde_json::json;
 
@@ -19,6 +20,10 @@ use serde_json::json;
 const EACH: usize = 2_000;
 /// Bytes a held modern stream may keep, with list flags, one URI of 60 bytes and an id of 36.
 const STREAM: isize = 512;
+/// Bytes a held legacy stream may keep where it is held, with a subscription to a URI of 60 bytes: the session's record included.
+const LEGACY: isize = 768;
+/// Bytes a record of such a subscription may take, which every shard keeps.
+const RECORD: isize = 192;
 /// Bytes an idle connection may keep.
 const IDLE: isize = 1_024;
 
@@ -40,23 +45,58 @@ fn served(address: SocketAddr) -> TcpStream {
     socket
 }
 
-fn heard(socket: &mut TcpStream, text: &str) {
+fn heard(socket: &mut TcpStream, text: &str) -> String {
     let (mut bytes, mut read) = ([0; 8192], 0);
     while !String::from_utf8_lossy(&bytes[..read]).contains(text) {
         let more = socket.read(&mut bytes[read..]).unwrap();
         assert!(more > 0, "ended without {text}");
         read += more;
     }
+    String::from_utf8_lossy(&bytes[..read]).into_owned()
 }
 
 fn stream(address: SocketAddr, n: usize) -> TcpStream {
     let mut socket = served(address);
     let filter = json!({"toolsListChanged": true, "promptsListChanged": true, "resourcesListChanged": true,
-                        "resourceSubscriptions": [format!("test://{n:0>53}")]});
+                        "resourceSubscriptions": [uri(n)]});
     let listen = request("subscriptions/listen", &format!("{n:0>36}"), json!({"notifications": filter}));
     socket.write_all(listen.as_bytes()).unwrap();
     heard(&mut socket, "acknowledged");
     socket
+}
+
+/// The stream of a legacy session that has subscribed on the same connection.
+fn legacy_stream(address: SocketAddr, n: usize) -> TcpStream {
+    let mut socket = TcpStream::connect(address).unwrap();
+    let mut ask = |session: &str, method: &str, params: serde_json::Value| {
+        let body = json!({"jsonrpc": "2.0", "id": 1, "method": method, "params": params}).to_string();
+        socket.write_all(post(&[("mcp-session-id", session)], &body).as_bytes()).unwrap();
+        heard(&mut socket, "\"result\"")
+    };
+    let client = json!({"protocolVersion": "2025-11-25", "capabilities": {}, "clientInfo": {"name": "t", "version": "1"}});
+    let answered = ask("", "initialize", client);
+    let session = answered.lines().find_map(|line| line.strip_prefix("mcp-session-id: ")).unwrap();
+    ask(session, "resources/subscribe", json!({"uri": uri(n)}));
+    let get = format!("GET /mcp HTTP/1.1\r\nhost: localhost\r\naccept: text/event-stream\r\nmcp-session-id: {session}\r\n\r\n");
+    socket.write_all(get.as_bytes()).unwrap();
+    heard(&mut socket, ":\n\n");
+    socket
+}
+
+/// Of 60 bytes.
+fn uri(n: usize) -> String {
+    format!("test://{n:0>53}")
+}
+
+/// What records of sessions take, each with one subscription.
+fn records() -> isize {
+    let sessions = Sessions::new(random(), generated_ring()).unwrap();
+    let before = live();
+    for number in 0..EACH {
+        let session = SessionKey { incarnation: [1; 16], number: number as u64 };
+        sessions.change(session, u64::MAX, &Change::Subscribe(uri(number).into()), 1).unwrap();
+    }
+    (live() - before) / EACH.cast_signed()
 }
 
 /// Heap of the server for each of some connections.
@@ -75,7 +115,7 @@ fn for_each(runtime: &tokio::runtime::Runtime, server: &Running, open: impl Fn(u
 fn a_stream_and_an_idle_connection_keep_next_to_nothing() {
     let (_, hard) = getrlimit(Resource::RLIMIT_NOFILE).unwrap();
     setrlimit(Resource::RLIMIT_NOFILE, hard, hard).unwrap();
-    assert!(hard > EACH as u64 * 5, "{hard} files are too few for this test");
+    assert!(hard > EACH as u64 * 7, "{hard} files are too few for this test");
     let runtime = tokio::runtime::Builder::new_multi_thread().worker_threads(1).enable_all().build().unwrap();
     let mut config = config();
     (config.limits.max_connections, config.limits.max_streams) = (10_000, 10_000);
@@ -86,8 +126,13 @@ fn a_stream_and_an_idle_connection_keep_next_to_nothing() {
     runtime.block_on(server.until("parked", |shard| shard.hub.sockets() == 2));
     let streams = for_each(&runtime, &server, |n| stream(address, n), 2 + EACH);
     let idle = for_each(&runtime, &server, |_| served(address), 2 + 2 * EACH);
+    let legacy = for_each(&runtime, &server, |n| legacy_stream(address, n), 2 + 3 * EACH);
+    let record = records();
     println!("live bytes: {streams} for each held stream, {idle} for each idle connection");
+    println!("{legacy} for each held legacy stream with the record of its session, {record} for a record on every other shard");
     assert!((0..=STREAM).contains(&streams), "{streams} bytes for each stream");
     assert!((0..=IDLE).contains(&idle), "{idle} bytes for each idle connection");
-    assert_eq!(server.shard.load.streams(), 1 + EACH as u64);
+    assert!((0..=LEGACY).contains(&legacy), "{legacy} bytes for each legacy stream");
+    assert!((0..=RECORD).contains(&record), "{record} bytes for each record");
+    assert_eq!(server.shard.load.streams(), 1 + 2 * EACH as u64);
 }

@@ -46,6 +46,15 @@ pub(super) struct Wants {
     pub(super) tasks: Box<[Arc<str>]>,
 }
 
+/// The same as the index sees it, whoever keeps it.
+#[derive(Clone, Copy, Debug)]
+pub(super) struct Wanted<'a> {
+    /// Of tools, of prompts, of resources.
+    pub(super) lists: [bool; 3],
+    pub(super) uris: &'a [Arc<str>],
+    pub(super) tasks: &'a [Arc<str>],
+}
+
 /// A notification in every form there is: made once, whoever hears it. The id of a subscription stands between two parts.
 #[derive(Debug)]
 pub(super) struct Forms {
@@ -71,6 +80,14 @@ impl Kind {
 }
 
 const SUBSCRIPTION: &str = "io.modelcontextprotocol/subscriptionId";
+
+// === impl Wants ===
+
+impl Wants {
+    pub(super) fn wanted(&self) -> Wanted<'_> {
+        Wanted { lists: [self.tools, self.prompts, self.resources], uris: &self.uris, tasks: &self.tasks }
+    }
+}
 
 // === impl Who ===
 

@@ -4,7 +4,7 @@
 use std::collections::{BTreeSet, HashMap};
 use std::sync::Arc;
 
-use super::encode::Wants;
+use super::encode::Wanted;
 use crate::mcp::subscriptions::Event;
 
 /// Places of the slab, by what they want to hear of.
@@ -25,7 +25,8 @@ struct Bits(Vec<u64>);
 #[derive(Debug)]
 enum Members {
     One(u32),
-    Many(BTreeSet<u32>),
+    /// Apart, so that one takes no more room than it needs.
+    Many(Box<BTreeSet<u32>>),
 }
 
 // === impl Index ===
@@ -37,13 +38,13 @@ impl Index {
     }
 
     /// A place wants something.
-    pub(super) fn insert(&mut self, place: u32, wants: &Wants) {
-        for (is_wanted, list) in self.lists(wants) {
+    pub(super) fn insert(&mut self, place: u32, wants: Wanted<'_>) {
+        for (is_wanted, list) in wants.lists.into_iter().zip(self.lists()) {
             if is_wanted {
                 list.insert(place);
             }
         }
-        for (map, names) in [(&mut self.uris, &wants.uris), (&mut self.tasks, &wants.tasks)] {
+        for (map, names) in [(&mut self.uris, wants.uris), (&mut self.tasks, wants.tasks)] {
             for name in names {
                 match map.get_mut(name) {
                     Some(members) => members.insert(place),
@@ -54,13 +55,13 @@ impl Index {
     }
 
     /// A place wants nothing any more.
-    pub(super) fn remove(&mut self, place: u32, wants: &Wants) {
-        for (is_wanted, list) in self.lists(wants) {
+    pub(super) fn remove(&mut self, place: u32, wants: Wanted<'_>) {
+        for (is_wanted, list) in wants.lists.into_iter().zip(self.lists()) {
             if is_wanted {
                 list.remove(place);
             }
         }
-        for (map, names) in [(&mut self.uris, &wants.uris), (&mut self.tasks, &wants.tasks)] {
+        for (map, names) in [(&mut self.uris, wants.uris), (&mut self.tasks, wants.tasks)] {
             for name in names {
                 if map.get_mut(name).is_some_and(|members| members.remove(place)) {
                     map.remove(name);
@@ -73,8 +74,9 @@ impl Index {
         }
     }
 
-    fn lists(&mut self, wants: &Wants) -> [(bool, &mut Bits); 3] {
-        [(wants.tools, &mut self.tools), (wants.prompts, &mut self.prompts), (wants.resources, &mut self.resources)]
+    /// In the order of [`Wanted::lists`].
+    fn lists(&mut self) -> [&mut Bits; 3] {
+        [&mut self.tools, &mut self.prompts, &mut self.resources]
     }
 
     /// The places from `from` on that want an event, in order, at most `most` of them.
@@ -128,7 +130,7 @@ impl Members {
     fn insert(&mut self, place: u32) {
         match self {
             Self::One(one) if *one == place => {}
-            Self::One(one) => *self = Self::Many(BTreeSet::from([*one, place])),
+            Self::One(one) => *self = Self::Many(Box::new(BTreeSet::from([*one, place]))),
             Self::Many(many) => drop(many.insert(place)),
         }
     }
@@ -156,9 +158,15 @@ impl Members {
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::hub::encode::Wants;
 
     fn wants(uris: &[&str]) -> Wants {
         Wants { tools: true, uris: uris.iter().map(|uri| (*uri).into()).collect(), ..Wants::default() }
+    }
+
+    #[test]
+    fn what_one_stream_wants_takes_two_words() {
+        assert!(size_of::<Members>() <= 16, "{}", size_of::<Members>());
     }
 
     fn all(index: &Index, event: &Event) -> Vec<u32> {
@@ -171,7 +179,7 @@ mod tests {
     fn only_who_named_something_is_found_in_order_and_from_anywhere() {
         let mut index = Index::default();
         for place in [200, 3, 64, 63, 1000] {
-            index.insert(place, &wants(if place % 2 == 0 { &["a:b"] } else { &["a:c"] }));
+            index.insert(place, wants(if place % 2 == 0 { &["a:b"] } else { &["a:c"] }).wanted());
         }
         let (list, updated) = (Event::ToolsChanged, Event::ResourceUpdated("a:b".into()));
         assert_eq!(all(&index, &list), [3, 63, 64, 200, 1000]);
@@ -188,11 +196,11 @@ mod tests {
     fn what_nobody_wants_any_more_is_forgotten() {
         let mut index = Index::default();
         let (both, one) = (wants(&["a:b", "a:c"]), wants(&["a:c"]));
-        index.insert(1, &both);
-        index.insert(2, &one);
-        index.remove(1, &both);
+        index.insert(1, both.wanted());
+        index.insert(2, one.wanted());
+        index.remove(1, both.wanted());
         assert_eq!((all(&index, &Event::ToolsChanged), index.uris.len()), (vec![2], 1));
-        index.remove(2, &one);
+        index.remove(2, one.wanted());
         assert_eq!((all(&index, &Event::ToolsChanged), index.uris.len()), (vec![], 0));
     }
 }

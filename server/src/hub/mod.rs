@@ -18,6 +18,7 @@ mod state;
 mod work;
 
 use std::net::TcpStream;
+use std::num::NonZeroU64;
 use std::sync::atomic::{AtomicBool, AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, MutexGuard, PoisonError};
 use std::task::{Context, Poll};
@@ -192,14 +193,14 @@ impl Hub {
 
     /// A stream of a session began here at a time, microseconds since the epoch.
     pub fn opened(&self, session: SessionKey, at: u64) {
-        self.change(session, |session| session.opened = Some(at));
+        self.change(session, |session| session.opened = NonZeroU64::new(at));
     }
 
     /// A stream of a session began on another process at a time; `own` is this one. The newest of all is sent to.
     pub fn opened_elsewhere(&self, session: SessionKey, at: u64, other: Incarnation, own: Incarnation) {
         self.change(session, |session| {
-            if session.opened.is_some_and(|here| (here, own) < (at, other)) {
-                session.newer = Some(other);
+            if session.opened.is_some_and(|here| (here.get(), own) < (at, other)) {
+                session.newer = Some(Box::new(other));
             }
         });
     }
@@ -214,7 +215,7 @@ impl Hub {
     pub fn closed_elsewhere(&self, session: Option<SessionKey>, other: Incarnation) -> Vec<(SessionKey, u64)> {
         let State { sessions, index, .. } = &mut *lock(&self.0.state);
         let yielded = |(key, kept): (SessionKey, &sessions::Session)| {
-            (kept.newer == Some(other) && session.is_none_or(|session| session == key)).then_some(key)
+            (kept.newer.as_deref() == Some(&other) && session.is_none_or(|session| session == key)).then_some(key)
         };
         let back: Vec<_> = match session {
             Some(session) => sessions.get(session).and_then(|kept| yielded((session, kept))).into_iter().collect(),
@@ -225,7 +226,7 @@ impl Hub {
                 session.newer = None;
                 session.opened
             });
-            Some((key, opened??))
+            Some((key, opened??.get()))
         };
         back.into_iter().filter_map(again).collect()
     }
@@ -234,7 +235,7 @@ impl Hub {
     pub fn newest_here(&self) -> Vec<(SessionKey, u64)> {
         let state = lock(&self.0.state);
         let here = state.sessions.iter().filter(|(_, session)| session.newer.is_none());
-        here.filter_map(|(key, session)| Some((key, session.opened?))).collect()
+        here.filter_map(|(key, session)| Some((key, session.opened?.get()))).collect()
     }
 
     /// From now on `released` is told of sessions whose last stream here is gone.
@@ -248,8 +249,8 @@ impl Hub {
     pub fn refresh(&self, session: SessionKey, record: impl FnOnce() -> Option<Record>) {
         let State { sessions, index, .. } = &mut *lock(&self.0.state);
         if sessions.get(session).is_some() {
-            let uris: Box<[Arc<str>]> = record().into_iter().flat_map(|record| record.uris).collect();
-            sessions.change(index, session, |session| session.wants.uris = uris);
+            let uris = record().map(|record| sessions::shared(index, record.uris.iter()));
+            sessions.change(index, session, |session| session.uris = uris.unwrap_or_default());
         }
     }
 

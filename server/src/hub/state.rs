@@ -100,7 +100,7 @@ impl State {
                 if let Some(Slot::Stream(Held { who, .. })) = self.slots.get_mut(ticket)
                     && let Who::Listen { wants, .. } = &**who
                 {
-                    self.index.insert(ticket.place(), wants);
+                    self.index.insert(ticket.place(), wants.wanted());
                 }
             }
             None => {}
@@ -325,7 +325,7 @@ impl State {
                 self.counts.parked_streams -= usize::from(held.socket.is_some());
                 self.counts.queued_bytes = self.counts.queued_bytes.saturating_sub(held.queued());
                 match &*held.who {
-                    Who::Listen { wants, .. } => self.index.remove(ticket.place(), wants),
+                    Who::Listen { wants, .. } => self.index.remove(ticket.place(), wants.wanted()),
                     Who::Session(session) => self.left_session(*session, ticket),
                 }
             }
@@ -335,7 +335,7 @@ impl State {
 
     fn left_session(&mut self, session: SessionKey, ticket: Ticket) {
         let was_newest = self.sessions.change(&mut self.index, session, |session| {
-            session.streams.retain(|stream| *stream != ticket);
+            session.streams = session.streams.iter().copied().filter(|stream| *stream != ticket).collect();
             session.streams.is_empty() && session.opened.take().is_some() && session.newer.take().is_none()
         });
         if let Some(released) = self.released.as_ref().filter(|_| was_newest == Some(true)) {

@@ -6,7 +6,7 @@ use super::*;
 use crate::limits::STALLED_PERIODS;
 use crate::load::Load;
 use crate::mcp::subscriptions::Filter;
-use crate::session::Change;
+use crate::session::{Change, Uris};
 use crate::shard::Shard;
 
 fn listen(id: &str, filter: Filter) -> Kind {
@@ -22,7 +22,7 @@ fn session(number: u64) -> SessionKey {
 }
 
 fn record(uris: &[&str]) -> Option<Record> {
-    Some(Record { uris: uris.iter().map(|uri| (*uri).into()).collect(), ..Record::default() })
+    Some(Record { uris: Uris::of(uris.iter().copied()).unwrap(), ..Record::default() })
 }
 
 fn hold(hub: &Hub, load: &Arc<Load>, kind: Kind) -> Stream {

@@ -12,7 +12,7 @@ use crate::exchange::resume::Batch;
 use crate::limits::MAX_SUBSCRIPTIONS;
 use crate::mcp::logging::LoggingLevel;
 use crate::mcp::subscriptions::Event;
-use crate::session::{Change, Incarnation, PAGE_BYTES, Page, Record, SessionKey};
+use crate::session::{Change, Incarnation, PAGE_BYTES, Page, Record, SessionKey, Uris};
 
 /// Bytes of one frame without its length: the largest answer that is passed on, and far more than the rest needs.
 pub const MAX_FRAME: usize = 8 << 20;
@@ -595,7 +595,8 @@ impl Rest<'_> {
 
     fn record(&mut self) -> Result<Record, Malformed> {
         let (version, expires, level) = (self.u64()?, self.u64()?, self.level()?);
-        let uris = (0..self.count(MAX_URIS)?).map(|_| self.text().map(Arc::from)).collect::<Result<_, _>>()?;
+        let uris = (0..self.count(MAX_URIS)?).map(|_| self.text()).collect::<Result<Vec<_>, _>>()?;
+        let uris = Uris::of(uris.iter().map(String::as_str)).map_err(|_| Malformed("a record out of bounds"))?;
         Ok(Record { version, expires, level, uris })
     }
 

@@ -7,6 +7,7 @@ mod remembered;
 mod revocations;
 mod seal;
 mod token;
+mod uris;
 
 use std::collections::HashMap;
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
@@ -25,6 +26,7 @@ pub use revocations::{Full, MAX_PAGES, PAGE_BYTES, Page};
 pub use seal::{MAX_STATE_BYTES, Tagger};
 pub use token::{Claims, Incarnation, MAX_TOKEN_BYTES, SessionKey, TokenError};
 use token::{Derived, Sealer};
+pub use uris::Uris;
 
 /// Derived keys of other incarnations kept at one time: twice the shards of the largest cluster.
 const MAX_DERIVED: usize = 1024;

@@ -1,11 +1,11 @@
 //! What a session can change of itself: what it is subscribed to, and which log messages it wants. Kept by every shard, since
 //! any may run its next request or hold its stream; of two versions of a record the newer stands. Pure: time is an argument.
 
-use std::collections::{BTreeSet, HashMap};
+use std::collections::HashMap;
 use std::sync::Arc;
 
-use super::SessionKey;
-use crate::limits::{MAX_FILTER_BYTES, MAX_MUTABLE_SESSIONS, MAX_SUBSCRIPTIONS};
+use super::{Incarnation, SessionKey, Uris};
+use crate::limits::MAX_MUTABLE_SESSIONS;
 use crate::mcp::logging::LoggingLevel;
 
 /// Bytes of the URIs of all records: what a cluster's subscriptions may cost each of its shards.
@@ -21,7 +21,7 @@ pub struct Record {
     /// Log messages it wants; none before it says so.
     pub level: Option<LoggingLevel>,
     /// Resources it is subscribed to.
-    pub uris: BTreeSet<Arc<str>>,
+    pub uris: Uris,
 }
 
 /// A change of a record.
@@ -40,34 +40,23 @@ pub enum Change {
 #[error("too many subscriptions")]
 pub struct TooMany;
 
-/// The records of a cluster.
+/// The records of a cluster: by the process that made a session, which is named once for all of its own, and the session's number.
 #[derive(Debug, Default)]
 pub(super) struct Records {
-    of: HashMap<SessionKey, Record>,
+    of: HashMap<Incarnation, HashMap<u64, Record>>,
+    count: usize,
+    /// Of their URIs.
     bytes: usize,
-}
-
-impl Record {
-    fn bytes(&self) -> usize {
-        self.uris.iter().map(|uri| uri.len()).sum()
-    }
 }
 
 impl Records {
     /// Changes the record of a session; returns what it is now.
     pub(super) fn change(&mut self, session: SessionKey, expires: u64, change: &Change, now_ms: u64) -> Result<Record, TooMany> {
-        let mut record = self.of.get(&session).cloned().unwrap_or_default();
+        let mut record = self.get(session).cloned().unwrap_or_default();
         match change {
             Change::Level(level) => record.level = Some(*level),
-            Change::Subscribe(uri) => {
-                record.uris.insert(Arc::clone(uri));
-            }
-            Change::Unsubscribe(uri) => {
-                record.uris.remove(uri);
-            }
-        }
-        if record.uris.len() > MAX_SUBSCRIPTIONS || record.bytes() > MAX_FILTER_BYTES {
-            return Err(TooMany);
+            Change::Subscribe(uri) => record.uris = record.uris.with(uri)?,
+            Change::Unsubscribe(uri) => record.uris = record.uris.without(uri)?,
         }
         record.expires = expires;
         record.version = now_ms.max(record.version + 1);
@@ -77,49 +66,74 @@ impl Records {
 
     /// Takes in a record that another shard knows; `false` when the one here is as new.
     pub(super) fn learn(&mut self, session: SessionKey, record: Record, now: u64) -> Result<bool, TooMany> {
-        let known = self.of.get(&session);
+        let known = self.get(session);
         if record.expires <= now || known.is_some_and(|known| known.version >= record.version) {
             return Ok(false);
         }
-        let is_new = known.is_none();
-        let before = known.map_or(0, Record::bytes);
-        let fits = |records: &Self| {
-            (!is_new || records.of.len() < MAX_MUTABLE_SESSIONS) && records.bytes - before + record.bytes() <= MAX_RECORD_BYTES
-        };
-        if !fits(self) {
-            self.of.retain(|_, record| record.expires > now);
-            self.bytes = self.of.values().map(Record::bytes).sum();
-            if !fits(self) {
+        if !self.fits(session, &record) {
+            self.retain(|record| record.expires > now);
+            if !self.fits(session, &record) {
                 return Err(TooMany);
             }
         }
-        self.bytes = self.bytes - before + record.bytes();
-        self.of.insert(session, record);
+        self.bytes += record.uris.bytes();
+        match self.of.entry(session.incarnation).or_default().insert(session.number, record) {
+            Some(before) => self.bytes -= before.uris.bytes(),
+            None => self.count += 1,
+        }
         Ok(true)
+    }
+
+    /// Whether there is room for the record of a session, in the place of the one there is.
+    fn fits(&self, session: SessionKey, record: &Record) -> bool {
+        let before = self.get(session).map(|known| known.uris.bytes());
+        (before.is_some() || self.count < MAX_MUTABLE_SESSIONS)
+            && self.bytes - before.unwrap_or(0) + record.uris.bytes() <= MAX_RECORD_BYTES
     }
 
     /// Forgets a session that has ended.
     pub(super) fn forget(&mut self, session: SessionKey) {
-        if let Some(record) = self.of.remove(&session) {
-            self.bytes -= record.bytes();
+        let Some(numbers) = self.of.get_mut(&session.incarnation) else { return };
+        if let Some(record) = numbers.remove(&session.number) {
+            self.count -= 1;
+            self.bytes -= record.uris.bytes();
         }
+        if numbers.is_empty() {
+            self.of.remove(&session.incarnation);
+        } else if numbers.len() < numbers.capacity() / 8 && numbers.capacity() > 1024 {
+            // A table that was large once is not kept for ever.
+            numbers.shrink_to(numbers.len() * 2);
+        }
+    }
+
+    fn retain(&mut self, mut keeps: impl FnMut(&Record) -> bool) {
+        self.of.retain(|_, numbers| {
+            numbers.retain(|_, record| keeps(record));
+            numbers.shrink_to_fit();
+            !numbers.is_empty()
+        });
+        self.count = self.of.values().map(HashMap::len).sum();
+        self.bytes = self.of.values().flat_map(HashMap::values).map(|record| record.uris.bytes()).sum();
     }
 
     /// The record of a session.
     pub(super) fn get(&self, session: SessionKey) -> Option<&Record> {
-        self.of.get(&session)
+        self.of.get(&session.incarnation)?.get(&session.number)
     }
 
     /// All of them.
     pub(super) fn all(&self, now: u64) -> Vec<(SessionKey, Record)> {
-        let live = self.of.iter().filter(|(_, record)| record.expires > now);
-        live.map(|(session, record)| (*session, record.clone())).collect()
+        let all = self.of.iter().flat_map(|(incarnation, numbers)| {
+            numbers.iter().map(|(number, record)| (SessionKey { incarnation: *incarnation, number: *number }, record))
+        });
+        all.filter(|(_, record)| record.expires > now).map(|(session, record)| (session, record.clone())).collect()
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::limits::{MAX_FILTER_BYTES, MAX_SUBSCRIPTIONS};
 
     fn session(number: u64) -> SessionKey {
         SessionKey { incarnation: [1; 16], number }
@@ -165,7 +179,7 @@ mod tests {
         assert!(records.change(session(u64::MAX), 100, &subscribe("a:1"), 50_000).is_ok());
         assert_eq!(records.get(session(0)), None);
         records.forget(session(1));
-        assert_eq!(records.bytes, 3 * (MAX_MUTABLE_SESSIONS - 1));
+        assert_eq!((records.bytes, records.count), (3 * (MAX_MUTABLE_SESSIONS - 1), MAX_MUTABLE_SESSIONS - 1));
         assert_eq!(records.all(100).len(), 0);
     }
 }

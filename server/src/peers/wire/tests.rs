@@ -5,7 +5,7 @@ fn page() -> Page {
 }
 
 fn record() -> Record {
-    let uris = ["a:b", "a:c"].map(Arc::from).into();
+    let uris = Uris::of(["a:b", "a:c"]).unwrap();
     Record { version: 6, expires: 7, level: Some(LoggingLevel::Debug), uris }
 }
 
