@@ -77,6 +77,8 @@ impl AsRawFd for Slow {
 }
 
 impl Wire for Slow {
+    const IS_BARE: bool = true;
+
     fn into_std(self) -> io::Result<StdStream> {
         self.socket.into_std()
     }

@@ -17,6 +17,7 @@ use tokio_util::task::TaskTracker;
 use tracing::warn;
 
 use self::serve::BREATH;
+pub use self::serve::Wire;
 use crate::fault::Refused;
 use crate::hub::Returned;
 use crate::limits::REFUSAL_LANE;
@@ -74,6 +75,11 @@ pub async fn accept(listener: TcpListener, shard: Arc<Shard>, connections: TaskT
         configure(&stream);
         connections.spawn(serve::serve(stream, Arc::clone(&shard), admission));
     }
+}
+
+/// Serves a connection that somebody else accepted, counted, and made ready, until it is over or the hub has it.
+pub async fn serve<W: Wire>(wire: W, shard: Arc<Shard>, open: OpenConnection) {
+    serve::serve(wire, shard, Admission::Counted(open)).await;
 }
 
 /// Takes connections back from the hub, whose clients have sent something.

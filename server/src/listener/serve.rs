@@ -56,8 +56,12 @@ const IDLE_IN_A_CROWD: Duration = Duration::from_millis(50);
 const CROWD: u64 = 256;
 
 /// What carries a connection.
-pub(super) trait Wire: AsyncRead + AsyncWrite + AsRawFd + Unpin + Send + 'static {
-    /// The socket without the runtime.
+pub trait Wire: AsyncRead + AsyncWrite + AsRawFd + Unpin + Send + 'static {
+    /// Whether the socket is all there is of it, so that the hub can keep the connection without hyper. One that encrypts has a
+    /// state of its own beside the socket, and stays in hyper to its end, as HTTP/2 does.
+    const IS_BARE: bool;
+
+    /// The socket without the runtime. Never asked for of one that is not bare.
     ///
     /// # Errors
     /// When the runtime does not let it go.
@@ -65,6 +69,8 @@ pub(super) trait Wire: AsyncRead + AsyncWrite + AsRawFd + Unpin + Send + 'static
 }
 
 impl Wire for TcpStream {
+    const IS_BARE: bool = true;
+
     fn into_std(self) -> io::Result<StdStream> {
         Self::into_std(self)
     }
@@ -168,7 +174,7 @@ async fn http1<S: Wire>(mut io: Timed<S>, shard: Arc<Shard>, connection: Arc<Con
                 if let Poll::Ready(ended) = Pin::new(&mut serving).poll(cx) {
                     return Poll::Ready(Left::Ended(ended));
                 }
-                if let Some(left) = left(&shard, &doing, &mut idle, cx) {
+                if let Some(left) = left(&shard, &doing, &mut idle, S::IS_BARE && shard.hub.takes_sockets(), cx) {
                     return Poll::Ready(left);
                 }
                 if is_leaving || goodbye.poll_due(&shard, cx).is_pending() {
@@ -215,17 +221,15 @@ async fn http1<S: Wire>(mut io: Timed<S>, shard: Arc<Shard>, connection: Arc<Con
     }
 }
 
-/// Whether a connection that waits can wait without hyper.
-fn left(shard: &Shard, doing: &Doing, idle: &mut Idle, cx: &mut Context<'_>) -> Option<Left> {
+/// Whether a connection that waits can wait without hyper: there is somebody who takes it.
+fn left(shard: &Shard, doing: &Doing, idle: &mut Idle, is_taken: bool, cx: &mut Context<'_>) -> Option<Left> {
     if !doing.is_flushed() || doing.leaves_bytes() {
         return None;
     }
     match (doing.now(), doing.held(), doing.input()) {
-        (State::Busy, Some(stream), Input::Nothing) if shard.hub.takes_sockets() => Some(Left::Holding(stream)),
+        (State::Busy, Some(stream), Input::Nothing) if is_taken => Some(Left::Holding(stream)),
         (State::Busy, Some(stream), Input::Bytes) => Some(Left::Followed(stream)),
-        (State::Idle, _, Input::Nothing) if shard.hub.takes_sockets() => {
-            idle.poll_over(shard, doing, cx).is_ready().then_some(Left::Idle)
-        }
+        (State::Idle, _, Input::Nothing) if is_taken => idle.poll_over(shard, doing, cx).is_ready().then_some(Left::Idle),
         (State::Head | State::Busy | State::Idle | State::Http2, _, _) => None,
     }
 }

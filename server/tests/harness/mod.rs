@@ -26,7 +26,7 @@ use mcp_server::watch::Folders;
 use mcp_server::{Ending, Server};
 use serde_json::{Value, json};
 use tempfile::TempDir;
-use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+use tokio::io::{AsyncRead, AsyncReadExt as _, AsyncWrite, AsyncWriteExt as _};
 use tokio::net::{TcpListener, TcpStream};
 use tokio::sync::mpsc;
 use tokio::task::JoinHandle;
@@ -268,14 +268,20 @@ impl Answered {
 }
 
 /// One connection.
-pub struct Client {
-    pub socket: TcpStream,
+pub struct Client<S = TcpStream> {
+    pub socket: S,
     read: Vec<u8>,
 }
 
 impl Client {
     pub async fn connect(address: SocketAddr) -> Self {
-        Self { socket: TcpStream::connect(address).await.unwrap(), read: Vec::new() }
+        Self::over(TcpStream::connect(address).await.unwrap())
+    }
+}
+
+impl<S: AsyncRead + AsyncWrite + Unpin> Client<S> {
+    pub fn over(socket: S) -> Self {
+        Self { socket, read: Vec::new() }
     }
 
     /// Sends bytes and reads one response with a body of known length.
