@@ -226,7 +226,7 @@ impl Shard {
         if self.sessions.has_ended(session) {
             return Ok(());
         }
-        let learned = self.sessions.learn_record(session, record.clone(), epoch_seconds());
+        let learned = self.sessions.learn_record(session, record, epoch_seconds());
         if learned.inspect_err(|_| self.peers.no_room("record"))? {
             self.go_by(session, record);
         }

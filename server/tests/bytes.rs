@@ -32,7 +32,7 @@ const STREAM: isize = 512;
 /// Bytes a held legacy stream may keep where it is held, with a subscription to a URI of 60 bytes: the session's record included.
 const LEGACY: isize = 768;
 /// Bytes a record of such a subscription may take, which every shard keeps.
-const RECORD: isize = 192;
+const RECORD: isize = 96;
 /// Bytes an idle connection may keep.
 const IDLE: isize = 1_024;
 

@@ -29,6 +29,21 @@ pub enum LoggingLevel {
     Emergency,
 }
 
+impl LoggingLevel {
+    const ALL: [Self; 8] =
+        [Self::Debug, Self::Info, Self::Notice, Self::Warning, Self::Error, Self::Critical, Self::Alert, Self::Emergency];
+
+    /// A number for it, as shards write it: 0 for none.
+    pub fn code(level: Option<Self>) -> u8 {
+        Self::ALL.into_iter().zip(1..).find(|(one, _)| Some(*one) == level).map_or(0, |(_, code)| code)
+    }
+
+    /// That of a number.
+    pub fn from_code(code: u8) -> Option<Self> {
+        Self::ALL.get(usize::from(code).checked_sub(1)?).copied()
+    }
+}
+
 /// MCP `LoggingMessageNotificationParams`.
 #[derive(Debug, Serialize)]
 pub struct LogMessage<'a> {

@@ -228,18 +228,6 @@ const CHANGE_LEVEL: u8 = 1;
 const CHANGE_SUBSCRIBE: u8 = 2;
 const CHANGE_UNSUBSCRIBE: u8 = 3;
 
-/// By code; 0 is none.
-const LEVELS: [LoggingLevel; 8] = [
-    LoggingLevel::Debug,
-    LoggingLevel::Info,
-    LoggingLevel::Notice,
-    LoggingLevel::Warning,
-    LoggingLevel::Error,
-    LoggingLevel::Critical,
-    LoggingLevel::Alert,
-    LoggingLevel::Emergency,
-];
-
 const ANSWER_DONE: u8 = 1;
 const ANSWER_FULL: u8 = 2;
 const ANSWER_UNKNOWN: u8 = 3;
@@ -516,14 +504,14 @@ fn encode_ask(out: &mut Vec<u8>, ask: &Ask) {
 fn encode_record(out: &mut Vec<u8>, record: &Record) {
     out.extend_from_slice(&record.version.to_be_bytes());
     out.extend_from_slice(&record.expires.to_be_bytes());
-    out.push(record.level.map_or(0, level_code));
+    out.push(LoggingLevel::code(record.level));
     count(out, record.uris.len());
     record.uris.iter().for_each(|uri| text(out, uri));
 }
 
 fn encode_change(out: &mut Vec<u8>, change: &Change) {
     match change {
-        Change::Level(level) => out.extend_from_slice(&[CHANGE_LEVEL, level_code(*level)]),
+        Change::Level(level) => out.extend_from_slice(&[CHANGE_LEVEL, LoggingLevel::code(Some(*level))]),
         Change::Subscribe(uri) => {
             out.push(CHANGE_SUBSCRIBE);
             text(out, uri);
@@ -533,10 +521,6 @@ fn encode_change(out: &mut Vec<u8>, change: &Change) {
             text(out, uri);
         }
     }
-}
-
-fn level_code(level: LoggingLevel) -> u8 {
-    LEVELS.iter().zip(1..).find(|(one, _)| **one == level).map_or(0, |(_, code)| code)
 }
 
 fn count(out: &mut Vec<u8>, count: usize) {
@@ -601,7 +585,7 @@ impl Rest<'_> {
     }
 
     fn level(&mut self) -> Result<Option<LoggingLevel>, Malformed> {
-        Ok(usize::from(self.byte()?).checked_sub(1).and_then(|code| LEVELS.get(code).copied()))
+        Ok(LoggingLevel::from_code(self.byte()?))
     }
 
     fn change(&mut self) -> Result<Option<Change>, Malformed> {

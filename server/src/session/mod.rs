@@ -6,6 +6,7 @@ mod records;
 mod remembered;
 mod revocations;
 mod seal;
+mod shelf;
 mod token;
 mod uris;
 
@@ -195,13 +196,13 @@ impl Sessions {
     ///
     /// # Errors
     /// When a bound is in the way.
-    pub fn learn_record(&self, session: SessionKey, record: Record, now: u64) -> Result<bool, TooMany> {
+    pub fn learn_record(&self, session: SessionKey, record: &Record, now: u64) -> Result<bool, TooMany> {
         lock(&self.records).learn(session, record, now)
     }
 
     /// What is kept of a session.
     pub fn record(&self, session: SessionKey) -> Option<Record> {
-        lock(&self.records).get(session).cloned()
+        lock(&self.records).get(session)
     }
 
     /// What is kept of all sessions.

@@ -4,6 +4,7 @@
 use std::collections::HashMap;
 use std::sync::Arc;
 
+use super::shelf::{PLACES, Shelf};
 use super::{Incarnation, SessionKey, Uris};
 use crate::limits::MAX_MUTABLE_SESSIONS;
 use crate::mcp::logging::LoggingLevel;
@@ -40,10 +41,10 @@ pub enum Change {
 #[error("too many subscriptions")]
 pub struct TooMany;
 
-/// The records of a cluster: by the process that made a session, which is named once for all of its own, and the session's number.
+/// The records of a cluster: by the process that made a session, and its number there, in shelves of [`PLACES`].
 #[derive(Debug, Default)]
 pub(super) struct Records {
-    of: HashMap<Incarnation, HashMap<u64, Record>>,
+    of: HashMap<Incarnation, HashMap<u64, Shelf>>,
     count: usize,
     /// Of their URIs.
     bytes: usize,
@@ -52,7 +53,7 @@ pub(super) struct Records {
 impl Records {
     /// Changes the record of a session; returns what it is now.
     pub(super) fn change(&mut self, session: SessionKey, expires: u64, change: &Change, now_ms: u64) -> Result<Record, TooMany> {
-        let mut record = self.get(session).cloned().unwrap_or_default();
+        let mut record = self.get(session).unwrap_or_default();
         match change {
             Change::Level(level) => record.level = Some(*level),
             Change::Subscribe(uri) => record.uris = record.uris.with(uri)?,
@@ -60,27 +61,29 @@ impl Records {
         }
         record.expires = expires;
         record.version = now_ms.max(record.version + 1);
-        self.learn(session, record.clone(), now_ms / 1000)?;
+        self.learn(session, &record, now_ms / 1000)?;
         Ok(record)
     }
 
     /// Takes in a record that another shard knows; `false` when the one here is as new.
-    pub(super) fn learn(&mut self, session: SessionKey, record: Record, now: u64) -> Result<bool, TooMany> {
+    pub(super) fn learn(&mut self, session: SessionKey, record: &Record, now: u64) -> Result<bool, TooMany> {
         let known = self.get(session);
         if record.expires <= now || known.is_some_and(|known| known.version >= record.version) {
             return Ok(false);
         }
-        if !self.fits(session, &record) {
+        if !self.fits(session, record) {
             self.retain(|record| record.expires > now);
-            if !self.fits(session, &record) {
+            if !self.fits(session, record) {
                 return Err(TooMany);
             }
         }
-        self.bytes += record.uris.bytes();
-        match self.of.entry(session.incarnation).or_default().insert(session.number, record) {
+        match self.get(session) {
             Some(before) => self.bytes -= before.uris.bytes(),
             None => self.count += 1,
         }
+        self.bytes += record.uris.bytes();
+        let (shelf, place) = place(session);
+        self.of.entry(session.incarnation).or_default().entry(shelf).or_default().put(place, record);
         Ok(true)
     }
 
@@ -93,41 +96,65 @@ impl Records {
 
     /// Forgets a session that has ended.
     pub(super) fn forget(&mut self, session: SessionKey) {
-        let Some(numbers) = self.of.get_mut(&session.incarnation) else { return };
-        if let Some(record) = numbers.remove(&session.number) {
-            self.count -= 1;
-            self.bytes -= record.uris.bytes();
+        let Some(record) = self.get(session) else { return };
+        self.count -= 1;
+        self.bytes -= record.uris.bytes();
+        let (number, place) = place(session);
+        let Some(shelves) = self.of.get_mut(&session.incarnation) else { return };
+        if let Some(shelf) = shelves.get_mut(&number) {
+            shelf.retain(|other, _| other != place);
+            if shelf.is_empty() {
+                shelves.remove(&number);
+            }
         }
-        if numbers.is_empty() {
+        if shelves.is_empty() {
             self.of.remove(&session.incarnation);
-        } else if numbers.len() < numbers.capacity() / 8 && numbers.capacity() > 1024 {
-            // A table that was large once is not kept for ever.
-            numbers.shrink_to(numbers.len() * 2);
         }
     }
 
     fn retain(&mut self, mut keeps: impl FnMut(&Record) -> bool) {
-        self.of.retain(|_, numbers| {
-            numbers.retain(|_, record| keeps(record));
-            numbers.shrink_to_fit();
-            !numbers.is_empty()
+        (self.count, self.bytes) = (0, 0);
+        let (count, bytes) = (&mut self.count, &mut self.bytes);
+        self.of.retain(|_, shelves| {
+            shelves.retain(|_, shelf| {
+                shelf.retain(|_, record| {
+                    let is_kept = keeps(&record);
+                    if is_kept {
+                        *count += 1;
+                        *bytes += record.uris.bytes();
+                    }
+                    is_kept
+                });
+                !shelf.is_empty()
+            });
+            shelves.shrink_to_fit();
+            !shelves.is_empty()
         });
-        self.count = self.of.values().map(HashMap::len).sum();
-        self.bytes = self.of.values().flat_map(HashMap::values).map(|record| record.uris.bytes()).sum();
     }
 
     /// The record of a session.
-    pub(super) fn get(&self, session: SessionKey) -> Option<&Record> {
-        self.of.get(&session.incarnation)?.get(&session.number)
+    pub(super) fn get(&self, session: SessionKey) -> Option<Record> {
+        let (number, place) = place(session);
+        self.of.get(&session.incarnation)?.get(&number)?.get(place)
     }
 
     /// All of them.
     pub(super) fn all(&self, now: u64) -> Vec<(SessionKey, Record)> {
-        let all = self.of.iter().flat_map(|(incarnation, numbers)| {
-            numbers.iter().map(|(number, record)| (SessionKey { incarnation: *incarnation, number: *number }, record))
+        let shelves = self.of.iter().flat_map(|(incarnation, shelves)| shelves.iter().map(move |shelf| (*incarnation, shelf)));
+        let all = shelves.flat_map(|(incarnation, (number, shelf))| {
+            shelf.iter().map(move |(place, record)| (key(incarnation, *number, place), record))
         });
-        all.filter(|(_, record)| record.expires > now).map(|(session, record)| (session, record.clone())).collect()
+        all.filter(|(_, record)| record.expires > now).collect()
     }
+}
+
+/// The shelf of a session, and its place there.
+fn place(session: SessionKey) -> (u64, u8) {
+    (session.number / PLACES, u8::try_from(session.number % PLACES).unwrap_or(0))
+}
+
+fn key(incarnation: Incarnation, shelf: u64, place: u8) -> SessionKey {
+    SessionKey { incarnation, number: shelf * PLACES + u64::from(place) }
 }
 
 #[cfg(test)]
@@ -149,11 +176,11 @@ mod tests {
         let first = one.change(session(1), 100, &subscribe("a:1"), 5_000).unwrap();
         let second = one.change(session(1), 100, &Change::Unsubscribe("a:1".into()), 4_000).unwrap();
         assert!(second.version > first.version, "also when the clock went back");
-        assert_eq!(other.learn(session(1), second.clone(), 5), Ok(true));
-        assert_eq!(other.learn(session(1), first, 5), Ok(false));
-        assert_eq!(other.get(session(1)), Some(&second));
+        assert_eq!(other.learn(session(1), &second, 5), Ok(true));
+        assert_eq!(other.learn(session(1), &first, 5), Ok(false));
+        assert_eq!(other.get(session(1)), Some(second));
         let level = other.change(session(1), 100, &Change::Level(LoggingLevel::Info), 6_000).unwrap();
-        assert_eq!((one.learn(session(1), level.clone(), 5), one.get(session(1))), (Ok(true), Some(&level)));
+        assert_eq!((one.learn(session(1), &level, 5), one.get(session(1))), (Ok(true), Some(level)));
     }
 
     #[test]
@@ -162,10 +189,10 @@ mod tests {
         for n in 0..MAX_SUBSCRIPTIONS {
             records.change(session(1), 100, &subscribe(&format!("a:{n}")), 0).unwrap();
         }
-        let before = records.get(session(1)).cloned();
+        let before = records.get(session(1));
         assert_eq!(records.change(session(1), 100, &subscribe("one:more"), 0), Err(TooMany));
         assert_eq!(records.change(session(2), 100, &subscribe(&"x".repeat(MAX_FILTER_BYTES + 1)), 0), Err(TooMany));
-        assert_eq!((records.get(session(1)).cloned(), records.get(session(2))), (before, None));
+        assert_eq!((records.get(session(1)), records.get(session(2))), (before, None));
         assert!(records.change(session(1), 100, &Change::Level(LoggingLevel::Error), 0).is_ok());
     }
 

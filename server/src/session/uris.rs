@@ -59,6 +59,16 @@ impl Uris {
         })
     }
 
+    /// As they are kept.
+    pub(super) fn as_str(&self) -> &str {
+        &self.0
+    }
+
+    /// As [`Uris::as_str`] gave them.
+    pub(super) fn from_str(packed: &str) -> Self {
+        Self(packed.into())
+    }
+
     /// How many.
     pub fn len(&self) -> usize {
         self.iter().count()
