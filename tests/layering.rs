@@ -207,6 +207,8 @@ const WALLS: &[Wall] = &[
             "server/src/peers/events",
             "server/src/session/revocations",
             "server/src/session/records",
+            "server/src/session/shelf",
+            "server/src/session/uris",
             "server/src/tasks/id",
             "server/src/tasks/record",
             "server/src/tasks/said",
