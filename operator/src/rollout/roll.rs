@@ -40,7 +40,7 @@ impl<'a> View<'a> {
         // What serves nobody goes first, then what costs the fewest streams.
         rolling.old.sort_by_key(|shard| (shard.ready, self.serves(shard), streams(shard), shard.index));
         let (chosen, staying) = rolling.old.split_at(drains.min(rolling.old.len()));
-        let there = rolling.old.len() + rolling.new.len() + rolling.draining + plan.cancel.len() + plan.create.len();
+        let there = rolling.old.len() + rolling.new.len() + rolling.draining;
         let wanted = self.desired() + surge.min(staying.len());
         // What is missing, and what is deleted, comes before what is only newer.
         let may_create = self.decision.create == 0 && idle.is_empty() && !rolling.is_troubled();

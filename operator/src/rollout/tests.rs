@@ -246,6 +246,17 @@ fn a_lost_shard_is_taken_away_only_when_another_serves_in_its_place() {
     assert_eq!(deleted(&run(&crashed, &size(2, 2))), [("tools-1", DeleteReason::NotRunning)]);
 }
 
+#[test]
+fn a_shard_that_is_not_ready_or_not_heard_takes_nobodys_place() {
+    let cluster = Cluster::manual(2).with_ready(3).shard(1, lost(31, 0));
+    let unready = cluster.clone().shard(2, |shard| {
+        shard.ready = false;
+        shard.ready_changed = Some(at(-3));
+    });
+    assert!(run(&unready, &size(2, 2)).is_empty());
+    assert!(run(&cluster.shard(2, |shard| shard.report = None), &size(2, 2)).is_empty());
+}
+
 /// Not Ready for a while, and last heard of a while ago.
 fn lost(unready: i64, unheard: i64) -> impl Fn(&mut ObservedShard) {
     move |shard| {

@@ -12,7 +12,10 @@ use crate::stages::{Container, DrainReason, ObservedShard, Phase, ShedReason, Te
 mod edges;
 mod gates;
 mod hot;
+mod lines;
 mod rebalance;
+mod remembered;
+mod roles;
 
 /// A cluster, the decisions about it, and time.
 struct Story {

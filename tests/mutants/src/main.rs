@@ -12,6 +12,7 @@
 
 mod build;
 mod list;
+mod removals;
 mod run;
 mod switch;
 
@@ -20,6 +21,7 @@ use std::path::Path;
 use std::{env, fs, io};
 
 use list::Mutant;
+use removals::{FIRST_REMOVAL, REMOVALS};
 
 fn main() -> Result<(), Box<dyn std::error::Error>> {
     let arguments: Vec<_> = env::args().collect();
@@ -35,7 +37,12 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
         eprintln!("{} mutants in one build, {} taken out", viable.len(), unviable.len());
         match build::build(tree, &places)? {
             build::Outcome::Built(binary) => break binary,
-            build::Outcome::Refused(refused) => unviable.extend(refused),
+            build::Outcome::Refused(refused) => {
+                if let Some(number) = refused.iter().find_map(|id| id.checked_sub(FIRST_REMOVAL)) {
+                    return Err(format!("`{}` does not compile", REMOVALS[number].without).into());
+                }
+                unviable.extend(refused);
+            }
         }
     };
     let note = |name: &str, wanted: &dyn Fn(&&Mutant) -> bool| -> io::Result<()> {
@@ -44,8 +51,9 @@ fn main() -> Result<(), Box<dyn std::error::Error>> {
     };
     note("left.txt", &|mutant| left.iter().any(|other| other.id == mutant.id))?;
     note("unviable.txt", &|mutant| unviable.contains(&mutant.id))?;
+    let held = run::remove(&binary, tree, out)?;
     let viable = switchable.iter().filter(|mutant| !unviable.contains(&mutant.id));
     let counts = run::run(&binary, tree, out, &viable.copied().collect::<Vec<_>>())?;
     println!("{} mutants: {counts}, {} unviable, {} left to cargo-mutants", mutants.len(), unviable.len(), left.len());
-    Ok(())
+    if held { Ok(()) } else { Err("a property holds without its line: removals.txt".into()) }
 }

@@ -14,13 +14,15 @@ use syn::visit::Visit;
 use syn::{Block, Expr};
 
 use crate::list::{Genre, Mutant};
+use crate::removals::{FIRST_REMOVAL, REMOVALS, Removal};
 
 /// The lines of each file that only one mutant executes: path, first and last line, number.
 pub type Places = Vec<(String, usize, usize, usize)>;
 
 /// The source before any change, by path.
 pub fn originals(tree: &Path, mutants: &[Mutant]) -> io::Result<BTreeMap<String, String>> {
-    let files: BTreeSet<_> = mutants.iter().map(|mutant| mutant.file.clone()).collect();
+    let removals = REMOVALS.iter().map(|removal| removal.file.to_owned());
+    let files: BTreeSet<_> = mutants.iter().map(|mutant| mutant.file.clone()).chain(removals).collect();
     files.into_iter().map(|file| Ok((file.clone(), fs::read_to_string(tree.join(&file))?))).collect()
 }
 
@@ -40,6 +42,9 @@ pub fn write(
             writer.mutants.entry((at, kind(mutant.genre))).or_default().push((mutant.id, mutant.replacement.clone()));
         }
         writer.visit_file(&syn::parse_file(source)?);
+        for (number, removal) in (0..).zip(REMOVALS).filter(|(_, removal)| removal.file == *file) {
+            writer.remove(number, removal)?;
+        }
         unviable.extend(writer.mutants.values().flatten().map(|(id, _)| *id));
         let text = writer.finish();
         places.extend(placed(file, &text));
@@ -91,6 +96,16 @@ impl Writer<'_> {
         let length = i64::try_from(end - start).unwrap_or(i64::MAX);
         self.inserts.push((start, (1, -length), text));
         self.inserts.push((end, (0, length), " })".to_owned()));
+    }
+
+    /// The choice to leave a line out.
+    fn remove(&mut self, number: usize, removal: &Removal) -> Result<(), String> {
+        let mut found = self.source.match_indices(removal.code);
+        let (Some((at, code)), None) = (found.next(), found.next()) else {
+            return Err(format!("{} does not have `{}` once", removal.file, removal.code));
+        };
+        self.choose((at, at + code.len()), "", vec![(FIRST_REMOVAL + number, removal.without.to_owned())]);
+        Ok(())
     }
 
     fn function(&mut self, block: &Block) {

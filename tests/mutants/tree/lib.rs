@@ -2,7 +2,6 @@
 #![cfg_attr(test, allow(clippy::unwrap_used, clippy::panic))]
 
 pub mod names;
-pub mod placement;
 pub mod rollout;
 pub mod scale;
 pub mod stages;

@@ -191,7 +191,8 @@ fn a_clock_set_back_holds_everything_and_then_a_window_of_scale_in() {
     story.change(|cluster| cluster.each(|s| s.load(0, 60 * MIB)));
     let decision = story.pass(590);
     assert_eq!((decision.desired, decision.victims.len(), gate(&decision)), (desired, 0, Some("ClockMovedBack")));
-    assert!(story.pass(30).desired < desired, "time goes on, and so does the operator");
+    assert_eq!(gate(&story.pass(10)), Some("Stabilizing"), "a window after the clock was set back");
+    assert!(story.pass(20).desired < desired, "time goes on, and so does the operator");
 }
 
 #[test]
@@ -299,8 +300,14 @@ fn what_exists_beyond_the_size_leaves_a_tenth_at_a_time_and_those_with_the_fewes
     story.history.desired = Some(20);
     let decision = story.pass(5);
     assert_eq!((decision.desired, victims(&decision)), (20, vec!["tools-29", "tools-28", "tools-27"]));
+    assert_eq!(gate(&decision), Some("AtMinimum"), "they fit");
     story.change(|cluster| cluster.shard(5, |s| s.load(1, 60 * MIB)));
     assert_eq!(victims(&story.pass(5)), ["tools-5", "tools-29", "tools-28"]);
+    story.change(|cluster| {
+        (27..30).fold(cluster, |cluster, index| cluster.shard(index, |s| s.drain(DrainReason::ScaleIn, at(10))))
+    });
+    let decision = story.pass(5);
+    assert_eq!((decision.victims.len(), gate(&decision)), (0, Some("AtMinimum")), "a tenth drains already");
 }
 
 #[test]

@@ -133,6 +133,13 @@ fn a_shard_whose_memory_stays_while_a_fifth_of_its_streams_leaves_is_replaced_an
     for _ in 0..100 {
         assert!(left(&mut sound, 5, |memory, leave| memory - leave * 330 * 1024).retiring.is_empty());
     }
+    // A stream has 338 KiB: more than half of that is enough.
+    let mut half = fenced_and_warm(370);
+    for _ in 0..60 {
+        assert!(left(&mut half, 5, |memory, leave| memory - leave * 180 * 1024).retiring.is_empty());
+    }
+    let mut less = fenced_and_warm(370);
+    assert!((0..60).any(|_| !left(&mut less, 5, |memory, leave| memory - leave * 150 * 1024).retiring.is_empty()));
     let mut placed = fenced_and_warm(370);
     placed.change(|cluster| cluster.shard(1, |shard| shard.placed = true));
     for _ in 0..100 {

@@ -1,0 +1,95 @@
+//! On a line, just before it and just after: bounds, what is not held by anything, limits, and memory without load.
+
+use mcp_crds::quantity::Bytes;
+
+use super::*;
+
+#[test]
+fn a_size_at_its_maximum_is_scaled_in_as_any_other() {
+    let decision = Story::settled(Cluster::autoscaled(1, 3).with_ready(3)).pass(5);
+    assert_eq!((decision.desired, decision.victims.len()), (2, 1));
+}
+
+#[test]
+fn what_load_asks_for_and_gets_in_full_is_held_by_nothing() {
+    let first = |cluster: Cluster| {
+        let decision = Story::settled(cluster).pass(5);
+        (decision.desired, decision.victims.len(), gate(&decision))
+    };
+    let more = Cluster::autoscaled(1, 9).with_ready(1).each(|s| s.load(3900, 60 * MIB));
+    assert_eq!(first(more), (2, 0, None));
+    let fewer = Cluster::autoscaled(1, 9).with_ready(3).each(|s| s.load(1000, 60 * MIB));
+    assert_eq!(first(fewer), (2, 1, None));
+    let as_many_as_the_minimum = Cluster::autoscaled(2, 9).with_ready(2).each(|s| s.load(1990, 60 * MIB));
+    assert_eq!(first(as_many_as_the_minimum), (2, 0, None));
+    let never_needed = Cluster::autoscaled(1, 9).with_ready(1).each(|s| s.load(100, 60 * MIB)).with_pending(3);
+    assert_eq!(first(never_needed), (1, 3, None));
+}
+
+#[test]
+fn a_hot_shard_hides_no_other_gate() {
+    let cluster = Cluster::autoscaled(10, 300).with_ready(10).each(at_permille(10, 100)).shard(4, at_permille(300, 977));
+    let decision = Story::settled(cluster).pass(5);
+    assert_eq!((decision.sheds.len(), gate(&decision)), (1, Some("AtMinimum")));
+}
+
+#[test]
+fn a_paused_cluster_names_no_victim_though_there_are_more_than_there_should_be() {
+    for cluster in [Cluster::manual(2), Cluster::autoscaled(1, 2)] {
+        let mut story = Story::settled(cluster.with_ready(4).each(|s| s.load(10, 60 * MIB)));
+        story.spec(|spec| spec.paused = true);
+        let decision = story.pass(5);
+        assert_eq!((decision.desired, decision.victims.len()), (2, 0));
+    }
+}
+
+#[test]
+fn the_limit_a_shard_reports_counts_before_that_of_its_pod_and_none_is_no_limit() {
+    let of = |reported: u64, pod: u64| {
+        let cluster = Cluster::autoscaled(4, 300).with_ready(4).each(|s| s.load(300, 100 * MIB)).shard(1, |s| {
+            s.load(300, 460 * MIB);
+            s.report.as_mut().unwrap().report.limit_bytes = reported * MIB;
+            s.memory_limit = Some(Bytes(pod * MIB));
+        });
+        Story::settled(cluster).pass(5).sheds.len()
+    };
+    assert_eq!((of(512, 1024), of(1024, 512)), (1, 0));
+    assert_eq!((of(0, 512), of(0, 1024)), (1, 0));
+    let unlimited = Cluster::autoscaled(4, 300).with_ready(4).each(|s| {
+        s.load(300, 100 * MIB);
+        s.report.as_mut().unwrap().report.limit_bytes = 0;
+        s.memory_limit = Some(Bytes(0));
+    });
+    assert_eq!(Story::settled(unlimited).pass(5).desired, 4, "of nothing, no memory is too much");
+}
+
+#[test]
+fn memory_without_load_is_more_than_half_a_slot_on_less_than_a_hundredth_of_the_target() {
+    let is_recycled = |streams: u64, kept: u64| {
+        let cluster = Cluster::autoscaled(4, 300).with_ready(4).each(|s| s.load(50, 60 * MIB));
+        let mut story = Story::settled(cluster.shard(2, |s| s.load(streams, 40 * MIB + kept)));
+        story.spec(|spec| spec.autoscaling.as_mut().unwrap().connections.target_per_replica = Some(100));
+        !story.pass(700).retiring.is_empty()
+    };
+    let half = (512 * MIB * 70 / 100 - 40 * MIB) / 2;
+    assert!(is_recycled(0, half + 1));
+    assert!(!is_recycled(0, half));
+    assert!(!is_recycled(1, half + 1));
+}
+
+#[test]
+fn under_a_memory_target_below_an_idle_shard_none_is_recycled_for_its_memory() {
+    let mut story = Story::settled(Cluster::autoscaled(3, 9).with_ready(3).each(|s| s.load(0, 300 * MIB)));
+    story.spec(|spec| spec.autoscaling.as_mut().unwrap().memory.target_percent = 5);
+    let decision = story.pass(1300);
+    assert_eq!((decision.mode, decision.retiring.len()), (Mode::MemoryTargetUnreachable, 0));
+    assert!(decision.census.poisoned.is_empty());
+}
+
+#[test]
+fn of_shards_that_differ_the_middle_one_says_what_a_shard_can_hold() {
+    let caps = [4000, 1000, 3000, 4000, 2000];
+    let mut story = Story::settled(Cluster::autoscaled(1, 9).with_ready(5));
+    story.change(|cluster| cluster.each(|s| s.report.as_mut().unwrap().report.hard_cap = caps[s.index as usize]));
+    assert_eq!(story.pass(5).numbers.hard_cap, 3000);
+}
