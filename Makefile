@@ -108,7 +108,7 @@ memory-bench: ## A load that takes memory on real pods: the operator, then a Dep
 	@tests/run/memory-bench $(ARGS)
 
 .PHONY: mutants
-mutants: $(TOOLS)/bin/cargo-mutants ## Break each line of the autoscaler and the rollout: which tests go red? An hour; ONLY=file, SHARD=k/n
+mutants: $(TOOLS)/bin/cargo-mutants ## Break each line of the autoscaler and the rollout: which tests go red? ONLY=file, SHARD=k/n
 	@ONLY='$(ONLY)' SHARD='$(SHARD)' tests/run/mutants $<
 
 $(TOOLS)/bin/cargo-mutants:
