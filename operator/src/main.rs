@@ -8,6 +8,11 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use mcp_operator::config::{Config, Settings};
 use mcp_operator::{controller, telemetry};
+use mimalloc::MiMalloc;
+
+/// What thousands of pods and their events took when they came is given back, and not kept for the next thousands.
+#[global_allocator]
+static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Runs MCP servers on Kubernetes: turns every McpCluster into shard pods and one endpoint in front of them, adds shards
 /// when connections or memory ask for it, drains the right one when they are no longer needed, and explains what it does in

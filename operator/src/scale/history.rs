@@ -58,6 +58,8 @@ pub struct History {
     changes: Vec<(Timestamp, i64)>,
     bytes_per_load: Option<(Timestamp, f64)>,
     totals: Vec<(Timestamp, u64)>,
+    /// Until then load that grows may be load that comes back: what there was before is not known.
+    blind_until: Option<Timestamp>,
     loss: Option<Loss>,
     boots: Vec<Duration>,
     held: Vec<Held>,
@@ -113,7 +115,8 @@ struct Loss {
 impl History {
     /// What a new process knows: what the last one wrote into status. The highest recommendation counts from now on, so that
     /// nothing is scaled in that would not have been; and so does the load, so that none of it that comes back is growth. The
-    /// clients of a shard that went while nobody led are missing in what is heard first.
+    /// clients of a shard that went while nobody led are missing in what is heard first. Those of a shard that went before are
+    /// missing in status as well: where shards were missing then, nothing is growth until they had the time to come back.
     pub fn restore(status: Option<&McpClusterStatus>, now: Timestamp) -> Self {
         let Some(status) = status else { return Self::default() };
         let kept = status.autoscaling.clone().unwrap_or_default();
@@ -135,6 +138,11 @@ impl History {
                 .and_then(|load| Some((now, u64::try_from(load.connections).ok()?)))
                 .into_iter()
                 .collect(),
+            blind_until: status
+                .ready_replicas
+                .zip(status.desired_replicas)
+                .is_some_and(|(ready, desired)| ready < desired)
+                .then(|| now + COMES_BACK_WITHIN),
             ..Self::default()
         }
     }
@@ -165,6 +173,7 @@ impl History {
             let past = |time: &mut Option<Timestamp>| *time = time.map(|time| time.min(now));
             past(&mut self.last_oom_kill);
             past(&mut self.rebalanced);
+            self.blind_until = self.blind_until.map(|until| until.min(now + COMES_BACK_WITHIN));
             for seen in &mut self.seen {
                 past(&mut seen.at);
                 past(&mut seen.idle_hot_since);
@@ -289,7 +298,7 @@ impl History {
     pub(super) fn growth(&self, total: u64, now: Timestamp) -> u64 {
         let first = self.totals.iter().position(|(time, _)| elapsed(*time, now) <= GROWTH_WINDOW);
         let Some((position, (time, _))) = first.and_then(|first| Some((first, self.totals.get(first)?))) else { return 0 };
-        if elapsed(*time, now) < GROWTH_LEAST {
+        if elapsed(*time, now) < GROWTH_LEAST || self.blind_until.is_some_and(|until| now < until) {
             return 0;
         }
         let before = self.totals[..=position].iter().map(|(_, total)| *total).max().unwrap_or(total);

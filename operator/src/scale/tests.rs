@@ -160,6 +160,37 @@ fn load_that_comes_back_after_the_leader_changed_is_no_growth() {
     assert_eq!(asked, [6, 7], "the second leader knows of no load that went away");
 }
 
+/// The last leader wrote what was left when a shard went, and went itself; the shard starts only minutes later.
+#[test]
+fn load_that_comes_back_is_no_growth_to_a_leader_that_found_shards_missing() {
+    let cluster = |each| {
+        let cluster = Cluster::autoscaled(1, 24).with_ready(6).each(|s| s.load(each, 60 * MIB));
+        cluster.spec(|spec| spec.autoscaling.as_mut().unwrap().connections.target_per_replica = Some(100))
+    };
+    let mut asked = vec![];
+    for ready in [5, 6] {
+        let status = McpClusterStatus {
+            desired_replicas: Some(6),
+            ready_replicas: Some(ready),
+            load: Some(LoadStatus { connections: 490, ..LoadStatus::default() }),
+            ..McpClusterStatus::default()
+        };
+        let mut story = Story::of(cluster(82));
+        story.history = History::restore(Some(&status), story.now);
+        story.pass(90);
+        story.change(|_| cluster(98));
+        asked.push((0..24).map(|_| story.pass(5).desired).max().unwrap());
+        if ready == 5 {
+            for step in 1..=12 {
+                story.change(|_| cluster(98 + step));
+                story.pass(5);
+            }
+            assert!(story.decide().numbers.growth > 0, "three minutes later it sees growth");
+        }
+    }
+    assert_eq!(asked, [6, 7]);
+}
+
 /// A shard as the census has it.
 fn member(story: &Story, index: u32) -> Member<'_> {
     let policy = Policy::of(&story.cluster.observed.cluster.spec);

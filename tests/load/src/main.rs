@@ -98,7 +98,7 @@ struct Server {
     #[arg(long, value_enum, default_value = "modern")]
     era: Era,
 
-    /// Connect from so many loopback addresses in turn: each has some 28,000 ports for one server.
+    /// Connect from so many addresses in turn, of the loopback network or of the local cluster's client namespace: each has some 28,000 ports for one server.
     #[arg(long, value_name = "N", default_value_t = 8, value_parser = value_parser!(u8).range(1..=200))]
     sources: u8,
 }

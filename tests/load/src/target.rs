@@ -1,7 +1,8 @@
 //! Which server is put under load: loopback and the local cluster's networks, and no other.
 
-use std::net::{IpAddr, Ipv4Addr, SocketAddr};
+use std::net::{IpAddr, Ipv4Addr, SocketAddr, TcpListener};
 use std::str::FromStr;
+use std::sync::LazyLock;
 
 /// The networks of the local cluster: 198.18.0.0/15, set aside for benchmarks by RFC 2544.
 const LOCAL_CLUSTER: (u32, u32) = (0xc612_0000, 0xfffe_0000);
@@ -47,12 +48,21 @@ fn is_ours(ip: IpAddr) -> bool {
     }
 }
 
-/// The address that the nth connection comes from: 127.0.0.1 up to as many as are allowed, in turn. None outside of the
-/// IPv4 loopback network, where there is but one.
+/// Whether this process is in the client namespace of the local cluster: 198.18.254.0/24 is its own.
+static AMONG_CLIENTS: LazyLock<bool> = LazyLock::new(|| TcpListener::bind((Ipv4Addr::new(198, 18, 254, 1), 0)).is_ok());
+
+/// The address that the nth connection comes from: as many as are allowed, in turn, of the loopback network, or of those that the
+/// client namespace of the local cluster has. None elsewhere, where there is but one.
 pub(crate) fn source(to: SocketAddr, n: usize, sources: u8) -> Option<IpAddr> {
     let IpAddr::V4(ip) = to.ip() else { return None };
     let nth = u8::try_from(n % usize::from(sources.max(1))).unwrap_or(0);
-    (ip.is_loopback() && sources > 1).then(|| Ipv4Addr::new(127, 0, 0, 1 + nth).into())
+    if sources < 2 {
+        None
+    } else if ip.is_loopback() {
+        Some(Ipv4Addr::new(127, 0, 0, 1 + nth).into())
+    } else {
+        AMONG_CLIENTS.then(|| Ipv4Addr::new(198, 18, 254, 1 + nth).into())
+    }
 }
 
 #[cfg(test)]

@@ -30,8 +30,6 @@ impl Child {
             .args(["--pdeathsig", "KILL", "--"])
             .arg(program)
             .args(words)
-            // As manifests/base has it.
-            .env("MALLOC_ARENA_MAX", "1")
             .stdin(Stdio::null())
             .stdout(output)
             .stderr(errors)

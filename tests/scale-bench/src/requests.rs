@@ -1,6 +1,6 @@
 //! What operators asked of the API server, from the audit log: how much in a while, and when.
 
-use std::collections::BTreeMap;
+use std::collections::{BTreeMap, BTreeSet};
 
 use jiff::Timestamp;
 use mcp_tests::audit::Request;
@@ -13,6 +13,8 @@ pub(crate) struct Sent {
     pub at: Timestamp,
     /// `create pods`
     pub what: String,
+    /// Namespace and name of what it is about.
+    pub object: (String, String),
     pub code: u16,
     pub is_write: bool,
     /// About the lease: the one write that there is at rest.
@@ -31,6 +33,7 @@ impl Requests {
             by: request.user.rsplit(':').next().unwrap_or_default().to_owned(),
             at,
             what: format!("{} {}", request.verb, request.resource),
+            object: (request.namespace.clone(), request.name.clone()),
             code: request.code,
             is_write: request.is_write(),
             is_lease: request.resource == "leases",
@@ -48,6 +51,22 @@ impl Requests {
         let mut times: Vec<_> = created.map(|sent| sent.at).collect();
         times.sort();
         times
+    }
+
+    /// How many pods were created again that no operator had deleted: kwok deletes by name, and a name may be the next pod's by
+    /// then.
+    pub(crate) fn created_again(&self, from: Timestamp) -> usize {
+        let (mut there, mut again) = (BTreeSet::new(), 0);
+        let mut sent: Vec<_> = self.0.iter().filter(|sent| sent.at >= from).collect();
+        sent.sort_by_key(|sent| sent.at);
+        for one in sent {
+            match (&*one.what, one.code) {
+                ("create pods", 201) => again += usize::from(!there.insert(&one.object)),
+                ("delete pods", 200) => drop(there.remove(&one.object)),
+                _ => {}
+            }
+        }
+        again
     }
 
     /// How many pods were to be created under a name that was taken already: what keeps a shard from being there twice.
@@ -101,11 +120,30 @@ mod tests {
         }
     }
 
+    fn about(name: &str, request: Request) -> Request {
+        Request { name: name.into(), ..request }
+    }
+
+    #[test]
+    fn a_pod_that_kwok_took_is_told_from_one_that_an_operator_replaced() {
+        let mut log = Requests::default();
+        for one in [
+            about("a-0", request("first", "create", "pods", 1, 201)),
+            about("a-0", request("second", "create", "pods", 4, 201)),
+            about("b-0", request("first", "create", "pods", 1, 201)),
+            about("b-0", request("first", "delete", "pods", 2, 200)),
+            about("b-0", request("first", "create", "pods", 3, 201)),
+        ] {
+            log.learn(&one);
+        }
+        assert_eq!((log.created_again(at(0)), log.created_again(at(2))), (1, 0));
+    }
+
     fn log() -> Requests {
         let mut log = Requests::default();
         for one in [
-            request("first", "create", "pods", 5, 201),
-            request("first", "create", "pods", 3, 201),
+            about("a", request("first", "create", "pods", 5, 201)),
+            about("b", request("first", "create", "pods", 3, 201)),
             request("second", "update", "leases", 6, 200),
             request("second", "get", "secrets", 7, 200),
             request("second", "create", "pods", 8, 409),

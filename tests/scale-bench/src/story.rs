@@ -361,10 +361,13 @@ impl<'a> Story<'a> {
         figures.add("leader killed: until all shards are there again", "s", since(killed, Some(replaced)), None);
         let created = self.requests.created(before).len();
         let double = self.requests.refused_as_double(before);
-        let extra = count_of(created) - count_of(doomed.len());
+        let again = self.requests.created_again(before);
+        let extra = count_of(created) - count_of(doomed.len() + again);
         figures.add("leader killed: pods created beyond those deleted", "", extra, Some(Goal::Exactly(0.0)));
-        self.notes
-            .push(format!("Leader killed: {} shards deleted, {created} created, {double} times a name was taken.", doomed.len()));
+        self.notes.push(format!(
+            "Leader killed: {} shards deleted, {again} more by kwok, {created} created, {double} times a name was taken.",
+            doomed.len()
+        ));
         self.count_shards("leader killed", false).await
     }
 
