@@ -107,6 +107,10 @@ scale-bench: ## The operator with 500 McpClusters and 12,300 fake pods on the lo
 memory-bench: ## A load that takes memory on real pods: the operator, then a Deployment with the stock HPA (docs/autoscaling.md); ARGS="--only ours"
 	@tests/run/memory-bench $(ARGS)
 
+.PHONY: hundred
+hundred: ## 100,000 streams and 5,000 calls a second through the client Service of six pods, on the local cluster; STREAMS=, CALLS=, SECONDS_HELD=
+	@tests/run/hundred
+
 .PHONY: mutants
 mutants: $(TOOLS)/bin/cargo-mutants ## Break each line of the autoscaler and the rollout: which tests go red? ONLY=file, SHARD=k/n
 	@ONLY='$(ONLY)' SHARD='$(SHARD)' tests/run/mutants $<

@@ -21,8 +21,8 @@ fn session(number: u64) -> SessionKey {
     SessionKey { incarnation: [0; 16], number }
 }
 
-fn record(uris: &[&str]) -> Option<Record> {
-    Some(Record { uris: Uris::of(uris.iter().copied()).unwrap(), ..Record::default() })
+fn record(uris: &[&str]) -> Record {
+    Record { uris: Uris::of(uris.iter().copied()).unwrap(), ..Record::default() }
 }
 
 fn hold(hub: &Hub, load: &Arc<Load>, kind: Kind) -> Stream {
@@ -115,7 +115,7 @@ async fn one_message_goes_to_one_stream_of_a_session() {
 async fn a_session_hears_of_the_resources_it_subscribed_to() {
     let (hub, load) = (Hub::default(), Arc::new(Load::default()));
     let mut stream = hold(&hub, &load, Kind::Session { session: session(1) });
-    hub.refresh(session(1), || record(&["test://a"]));
+    hub.refresh(session(1), || Some(record(&["test://a"])));
     notify(&hub, &Event::ResourceUpdated("test://b".into()));
     notify(&hub, &Event::ResourceUpdated("test://a".into()));
     let heard = said(&mut stream).await;
@@ -132,7 +132,7 @@ async fn nothing_is_kept_of_a_session_without_a_stream_here() {
     hub.opened(session(1), 5);
     assert_eq!(hub.sessions(), []);
     let stream = hold(&hub, &load, Kind::Session { session: session(1) });
-    hub.refresh(session(1), || record(&["test://a"]));
+    hub.refresh(session(1), || Some(record(&["test://a"])));
     assert_eq!(hub.sessions(), [session(1)]);
     drop(stream);
     assert_eq!(hub.sessions(), []);

@@ -82,8 +82,8 @@ impl Records {
             None => self.count += 1,
         }
         self.bytes += record.uris.bytes();
-        let (shelf, place) = place(session);
-        self.of.entry(session.incarnation).or_default().entry(shelf).or_default().put(place, record);
+        let (number, place) = place(session);
+        self.of.entry(session.incarnation).or_default().entry(number).or_default().put(place, record);
         Ok(true)
     }
 

@@ -69,7 +69,9 @@ fn put(bytes: &mut Vec<u8>, place: u8, entry: &[&[u8]]) {
     let Ok(length) = u16::try_from(entry.iter().map(|part| part.len()).sum::<usize>()) else { return };
     bytes.push(place);
     bytes.extend_from_slice(&length.to_be_bytes());
-    entry.iter().for_each(|part| bytes.extend_from_slice(part));
+    for part in entry {
+        bytes.extend_from_slice(part);
+    }
 }
 
 fn decode(entry: &[u8]) -> Option<Record> {
