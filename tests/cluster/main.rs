@@ -160,6 +160,7 @@ fn tests() -> Vec<Test> {
         Own LocalCluster: roles::an_operator_of_one_namespace_leaves_others_alone;
         Alone AnyCluster: removal::the_definition_may_go_and_come_back_under_a_running_operator;
         Last LocalCluster: roles::every_right_was_used_and_no_request_was_denied;
+        Last LocalCluster: roles::the_lease_is_renewed_before_other_requests;
         Own AnyCluster: keys::keys_rotate_once_and_no_session_is_refused_before_its_end;
         Own LocalCluster: lossless::nothing_is_lost_by_scale_in_deletion_eviction_and_rollout;
         Own LocalCluster: lossless::without_placement_a_drain_refuses_calls_and_the_count_shows_it;

@@ -140,5 +140,11 @@ pub(crate) async fn a_node_that_runs_out_of_memory_costs_only_the_shard_that_req
     for pod in lean.pods().await?.iter().chain(&kept.pods().await?) {
         claim_eq!(restarts(pod), 0, "restarts of {}", pod.name_any());
     }
-    node.leave().await
+    let name = node.name().to_owned();
+    node.leave().await?;
+    let left = Api::<Node>::all(namespace.client().clone()).get_opt(&name).await?;
+    claim!(left.is_none(), "{name} has left, and its object is there");
+    let pods = namespace.api::<Pod>().list(&ListParams::default().fields(&format!("spec.nodeName={name}"))).await?.items;
+    claim_eq!(pods.len(), 0, "pods of a node that has left");
+    Ok(())
 }

@@ -3,6 +3,7 @@
 
 use std::collections::BTreeMap;
 
+use http::Request as HttpRequest;
 use k8s_openapi::api::core::v1::{Namespace as CoreNamespace, Pod};
 use kube::api::{Api, DeleteParams, ListParams};
 use mcp_tests::audit::{Reader, Request};
@@ -59,6 +60,22 @@ pub(crate) async fn every_right_was_used_and_no_request_was_denied(namespace: Na
     let granted = of_the_operator()?;
     let unused: Vec<_> = granted.iter().filter(|right| !asked.used.contains_key(*right)).map(String::as_str).collect();
     claim!(unused.is_empty(), "granted and never used: {}", unused.join(", "));
+    Ok(())
+}
+
+/// Renewals of the cluster-wide operator's lease have a FlowSchema, at the level of Kubernetes' own: the API server counts what it
+/// served by it (KEP-1040).
+pub(crate) async fn the_lease_is_renewed_before_other_requests(namespace: Namespace) -> Outcome {
+    let request = HttpRequest::get("/metrics").body(Vec::new())?;
+    let metrics = namespace.client().request_text(request).await?;
+    let served = metrics.lines().filter(|line| {
+        line.starts_with("apiserver_flowcontrol_dispatched_requests_total{")
+            && line.contains(r#"flow_schema="mcp-operator-lease""#)
+            && line.contains(r#"priority_level="leader-election""#)
+    });
+    let served: f64 = served.filter_map(|line| line.rsplit(' ').next()?.parse::<f64>().ok()).sum();
+    println!("    {served} requests about the lease");
+    claim!(served >= 10.0, "{served} requests were served by the FlowSchema");
     Ok(())
 }
 

@@ -107,26 +107,31 @@ pub(crate) fn kill(name: NodeName) -> Result<()> {
     hierarchies.kill(&cgroup::of_pods(name))
 }
 
-/// Removes a node: what runs on it, at once, and what the machine and the API server keep of it. Pods that were on it go
-/// without a word, as after a loss that is known to be for ever.
+/// Removes a node: what runs on it, at once, and what the API server and the machine keep of it. Pods that were on it go without a
+/// word, as after a loss that is known to be for ever. The record goes last: what fails on the way can be asked for again.
 pub(crate) fn leave(cluster: &mut Cluster, name: NodeName) -> Result<()> {
     kill(name)?;
+    let on_it = format!("--field-selector=spec.nodeName={name}");
+    output(&mut cluster.kubectl(&["delete", "node", &name.to_string(), "--ignore-not-found"]))?;
+    output(&mut cluster.kubectl(&["delete", "pods", "--all-namespaces", &on_it, "--force", "--grace-period=0"]))?;
+
     drop_mount_namespace(name)?;
-    network::remove_node(name)?;
     let hierarchies = Hierarchies::mounted()?;
     hierarchies.remove(&cgroup::of_pods(name))?;
     hierarchies.remove(&cgroup::of_parts(Netns::Node(name)))?;
-    // The record goes before the objects: what fails from here on is found again by its name.
+    let folder = cluster.state.node(name);
+    unmount_below(&folder)?;
+    match fs::remove_dir_all(&folder) {
+        Err(error) if error.kind() != std::io::ErrorKind::NotFound => return Err(error).at("removing", folder),
+        Ok(()) | Err(_) => {}
+    }
+    network::remove_node(name)?;
+
     cluster.record.nodes.retain(|node| node.name != name);
     for part in Part::of_node(name) {
         cluster.record.processes.remove(&part.to_string());
     }
-    cluster.state.save(&cluster.record)?;
-    unmount_below(&cluster.state.node(name))?;
-    fs::remove_dir_all(cluster.state.node(name)).at("removing", cluster.state.node(name))?;
-    let on_it = format!("--field-selector=spec.nodeName={name}");
-    output(&mut cluster.kubectl(&["delete", "node", &name.to_string(), "--ignore-not-found"]))?;
-    output(&mut cluster.kubectl(&["delete", "pods", "--all-namespaces", &on_it, "--force", "--grace-period=0"])).map(drop)
+    cluster.state.save(&cluster.record)
 }
 
 /// Starts what does not run of a node. One on which nothing runs starts as after a power failure: with

@@ -25,6 +25,8 @@ const NODE_MEMORY: &str = "1Ti";
 /// Role and lease of the operator as it ships.
 const ROLES: &str = include_str!("../../../manifests/overlays/cluster-wide/roles.yaml");
 const LEASE_ROLE: &str = include_str!("../../../manifests/base/lease-role.yaml");
+/// What has the lease renewed before other requests, as it ships.
+const FLOW_SCHEMA: &str = include_str!("../../../manifests/overlays/cluster-wide/flow-schema.yaml");
 
 /// An McpCluster of the run.
 #[derive(Clone, Debug, PartialEq, Eq)]
@@ -116,6 +118,25 @@ pub(crate) fn rights() -> Outcome<Vec<Value>> {
     Ok(all)
 }
 
+/// The FlowSchema that ships, for the accounts of this run.
+///
+/// # Errors
+/// When the manifest that ships is not YAML.
+pub(crate) fn flow_schemas() -> Outcome<Vec<Value>> {
+    let mut all = documents(FLOW_SCHEMA)?;
+    for object in &mut all {
+        object["metadata"] = json!({"name": HOME, "labels": labels()});
+        for rule in object["spec"]["rules"].as_array_mut().into_iter().flatten() {
+            let of = |name: &&str| json!({"kind": "ServiceAccount", "serviceAccount": {"name": name, "namespace": HOME}});
+            rule["subjects"] = OPERATORS.iter().map(of).collect();
+            for requests in rule["resourceRules"].as_array_mut().into_iter().flatten() {
+                requests["namespaces"] = json!([HOME]);
+            }
+        }
+    }
+    Ok(all)
+}
+
 /// A kubeconfig for an account with a token.
 pub(crate) fn kubeconfig(server: &str, authority: &str, token: &str) -> Value {
     json!({
@@ -135,6 +156,18 @@ mod tests {
     use mcp_crds::McpCluster;
 
     use super::*;
+
+    #[test]
+    fn leases_of_this_run_are_renewed_as_those_of_the_installation_are() {
+        let [schema] = &flow_schemas().unwrap()[..] else { panic!() };
+        let rule = &schema["spec"]["rules"][0];
+        assert_eq!(schema["spec"]["priorityLevelConfiguration"]["name"], "leader-election");
+        assert_eq!(rule["subjects"].as_array().unwrap().len(), OPERATORS.len());
+        assert_eq!(
+            (&rule["resourceRules"][0]["resources"], &rule["resourceRules"][0]["namespaces"]),
+            (&json!(["leases"]), &json!([HOME]))
+        );
+    }
 
     #[test]
     fn the_plan_has_as_many_pods_as_the_options_say() {

@@ -9,6 +9,7 @@ use k8s_openapi::ClusterResourceScope;
 use k8s_openapi::api::apps::v1::Deployment;
 use k8s_openapi::api::authentication::v1::{TokenRequest, TokenRequestSpec};
 use k8s_openapi::api::core::v1::{Namespace, Node, Pod, ServiceAccount};
+use k8s_openapi::api::flowcontrol::v1::FlowSchema;
 use k8s_openapi::api::rbac::v1::{ClusterRole, ClusterRoleBinding};
 use k8s_openapi::apiextensions_apiserver::pkg::apis::apiextensions::v1::CustomResourceDefinition;
 use kube::api::{Api, DeleteParams, ListParams, Patch, PatchParams, PostParams};
@@ -87,7 +88,7 @@ impl Site {
         for name in OPERATORS.iter().chain([&KWOK]) {
             apply(&self.client, HOME, &manifests::account(name)).await.doing(name)?;
         }
-        for object in manifests::rights()? {
+        for object in manifests::rights()?.into_iter().chain(manifests::flow_schemas()?) {
             apply(&self.client, HOME, &object).await.doing("the operators' rights")?;
         }
         for name in OPERATORS.iter().chain([&KWOK]) {
@@ -153,6 +154,7 @@ impl Site {
         results.push(self.remove_all::<Namespace>().await);
         results.push(self.remove_all::<ClusterRoleBinding>().await);
         results.push(self.remove_all::<ClusterRole>().await);
+        results.push(self.remove_all::<FlowSchema>().await);
         results.push(
             eventually("the end of all namespaces of the run", REMOVED_WITHIN, || async {
                 let left = Api::<Namespace>::all(self.client.clone()).list_metadata(&ours()).await?.items.len();
