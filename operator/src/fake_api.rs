@@ -16,6 +16,7 @@ use hyper_util::rt::TokioIo;
 use kube::{Client, Config};
 use serde_json::{Value, json};
 use tokio::net::TcpListener;
+use tokio::sync::Barrier;
 use tokio::task::JoinSet;
 
 use crate::observe::Stores;
@@ -36,6 +37,8 @@ pub(crate) type Refusal = fn(&Asked) -> Option<u16>;
 pub(crate) struct FakeApi {
     state: Arc<Mutex<State>>,
     refuses: Refusal,
+    /// Requests whose line begins so are answered when so many of them are there.
+    meets: Option<(&'static str, Arc<Barrier>)>,
 }
 
 #[derive(Default)]
@@ -51,7 +54,12 @@ impl FakeApi {
     }
 
     pub(crate) fn refusing(refuses: Refusal) -> Self {
-        Self { state: Arc::default(), refuses }
+        Self { state: Arc::default(), refuses, meets: None }
+    }
+
+    /// Answers requests whose line begins with `what` only when so many of them wait.
+    pub(crate) fn meeting(self, what: &'static str, number: usize) -> Self {
+        Self { meets: Some((what, Arc::new(Barrier::new(number)))), ..self }
     }
 
     /// Puts an object at a path below the namespace: `services/tools`.
@@ -130,7 +138,13 @@ impl FakeApi {
                         let (head, body) = request.into_parts();
                         let body = body.collect().await.unwrap().to_bytes();
                         let body = serde_json::from_slice(&body).unwrap_or(Value::Null);
-                        let (status, body) = api.answer(Asked { method: head.method, target: head.uri.to_string(), body });
+                        let asked = Asked { method: head.method, target: head.uri.to_string(), body };
+                        if let Some((what, all)) = &api.meets
+                            && asked.line().starts_with(what)
+                        {
+                            all.wait().await;
+                        }
+                        let (status, body) = api.answer(asked);
                         let body = Full::new(Bytes::from(body.to_string()));
                         Ok::<_, Infallible>(Response::builder().status(status).body(body).unwrap())
                     }

@@ -26,8 +26,6 @@ use crate::stages::{
     elapsed,
 };
 
-/// Pods that are written at one time, for one cluster.
-const AT_ONCE: usize = 16;
 /// Orders to shards under way at one time, for one cluster.
 const ORDERS_AT_ONCE: usize = 64;
 
@@ -82,19 +80,22 @@ impl<'a> Hand<'a> {
     }
 
     async fn create(&mut self) {
-        let sync = self.sync_mark();
-        for index in &self.judged.plan.create {
+        let (sync, writer) = (self.sync_mark(), self.writer);
+        let pods = self.judged.plan.create.iter().map(|index| {
             let mut pod = pod::shard_pod(self.cluster, &self.judged.rendered, *index);
             if let Some(sync) = &sync {
                 pod.metadata.annotations.get_or_insert_default().insert(names::ANNOTATION_SYNC.to_owned(), sync.clone());
             }
-            let key = Object::of::<Pod>(pod.metadata.name.as_deref().unwrap_or_default());
-            match self.attempt(&key, Box::pin(self.writer.create_pod(&pod))).await {
-                Some(Created::New) => tracing::info!(shard = %key.name, template = %self.judged.rendered.hash, "created"),
-                Some(Created::Already) | None => {}
-                Some(Created::Taken) => {
-                    self.context.remember(self.cluster, |memory| memory.take(*index, self.now));
-                    let note = format!("{key} exists and does not belong to this McpCluster: its name is left out.");
+            let object = Object::of::<Pod>(pod.metadata.name.as_deref().unwrap_or_default());
+            ((*index, object.clone()), object, async move { writer.create_pod(&pod).await })
+        });
+        for ((index, object), created) in self.turn.attempt_all(self.context, self.cluster, pods).await {
+            match created {
+                Created::New => tracing::info!(shard = %object.name, template = %self.judged.rendered.hash, "created"),
+                Created::Already => {}
+                Created::Taken => {
+                    self.context.remember(self.cluster, |memory| memory.take(index, self.now));
+                    let note = format!("{object} exists and does not belong to this McpCluster: its name is left out.");
                     self.turn.tell(News::warning(FailureReason::NameConflict.as_str(), "Create", note));
                 }
             }
@@ -104,20 +105,16 @@ impl<'a> Hand<'a> {
     /// Touches pods whose mounted objects changed, so that the kubelet brings the change within seconds.
     async fn sync(&mut self) {
         let Some(mark) = self.sync_mark() else { return };
-        let pods = self.context.stores.pods.in_namespace(desired::namespace_of(self.cluster));
+        let (pods, namespace) = (&self.context.stores.pods, desired::namespace_of(self.cluster));
         let old = |shard: &&ObservedShard| {
-            let pod = pods.iter().find(|pod| pod.uid() == Some(shard.uid.as_str()));
-            shard.terminating.is_none() && pod.and_then(|pod| pod.sync()) != Some(mark.as_str())
+            let pod = pods.get(namespace, &shard.name).filter(|pod| pod.uid() == Some(shard.uid.as_str()));
+            shard.terminating.is_none() && pod.as_ref().and_then(|pod| pod.sync()) != Some(mark.as_str())
         };
-        let annotations = [(names::ANNOTATION_SYNC, Some(mark.as_str()))];
-        let outdated = self.judged.observed.shards.iter().filter(old);
-        let futures: Vec<_> = outdated
-            .map(|shard| async { (shard.name.clone(), self.writer.label_pod(&shard.pod(), &[], &annotations).await) })
-            .collect();
-        let mut done = stream::iter(futures).buffer_unordered(AT_ONCE);
-        while let Some((name, result)) = done.next().await {
-            self.attempt(&Object::of::<Pod>(&name), std::future::ready(result)).await;
-        }
+        let (writer, annotations) = (self.writer, &[(names::ANNOTATION_SYNC, Some(mark.as_str()))]);
+        let marks = self.judged.observed.shards.iter().filter(old).map(|shard| {
+            ((), Object::of::<Pod>(&shard.name), async move { writer.label_pod(&shard.pod(), &[], annotations).await })
+        });
+        self.turn.attempt_all(self.context, self.cluster, marks).await;
     }
 
     /// What the mounted objects are now: the annotation that says so is on every pod.
@@ -283,19 +280,15 @@ impl<'a> Hand<'a> {
     async fn delete(&mut self, now: fn(&DeleteStep) -> bool) {
         let writer = self.writer;
         let steps = self.judged.plan.delete.iter().filter(|step| now(step));
-        let futures: Vec<_> = steps.map(|step| async move { (step, writer.delete_pod(&step.pod).await) }).collect();
-        let mut done = stream::iter(futures).buffer_unordered(AT_ONCE);
-        while let Some((DeleteStep { pod, reason }, result)) = done.next().await {
-            let object = Object::of::<Pod>(&pod.name);
-            if self.attempt(&object, std::future::ready(result)).await.is_some() {
-                tracing::info!(shard = %pod.name, reason = reason.as_str(), "deleted");
-                // What finishes a drain was told when it began.
-                if *reason != DeleteReason::Drained {
-                    let difference = self.difference(pod).unwrap_or_default();
-                    let shard = self.judged.observed.shards.iter().find(|shard| shard.uid == pod.uid);
-                    let note = format!("{} is deleted: {} {difference}", pod.name, why_deleted(*reason, shard));
-                    self.turn.tell(News::normal(reason.as_str(), "Delete", note.trim_end().to_owned()));
-                }
+        let steps = steps.map(|step| (step, Object::of::<Pod>(&step.pod.name), writer.delete_pod(&step.pod)));
+        for (DeleteStep { pod, reason }, ()) in self.turn.attempt_all(self.context, self.cluster, steps).await {
+            tracing::info!(shard = %pod.name, reason = reason.as_str(), "deleted");
+            // What finishes a drain was told when it began.
+            if *reason != DeleteReason::Drained {
+                let difference = self.difference(pod).unwrap_or_default();
+                let shard = self.judged.observed.shards.iter().find(|shard| shard.uid == pod.uid);
+                let note = format!("{} is deleted: {} {difference}", pod.name, why_deleted(*reason, shard));
+                self.turn.tell(News::normal(reason.as_str(), "Delete", note.trim_end().to_owned()));
             }
         }
     }

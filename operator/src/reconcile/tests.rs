@@ -1,6 +1,7 @@
 mod keys;
 mod sheds;
 
+use std::collections::BTreeSet;
 use std::time::Duration;
 
 use k8s_openapi::api::core::v1::Pod;
@@ -32,10 +33,14 @@ impl World {
     }
 
     async fn refusing(spec: &str, refuses: Refusal) -> Self {
+        Self::on(spec, FakeApi::refusing(refuses)).await
+    }
+
+    async fn on(spec: &str, api: FakeApi) -> Self {
         let cluster = Arc::new(desired::samples::cluster("tools", spec));
         let config_map = json!({"metadata": {"name": "extra"}, "data": {"catalog.yaml": "tools: [{name: two, static: {content: [{text: Two}]}}]"}});
         let secret = json!({"metadata": {"name": "api"}, "data": {"token": "czNjcmV0"}});
-        let api = FakeApi::refusing(refuses)
+        let api = api
             .with("configmaps/extra", config_map)
             .with("secrets/api", secret)
             .with("mcpclusters/tools/status", serde_json::to_value(&*cluster).unwrap());
@@ -91,10 +96,10 @@ impl World {
 #[tokio::test]
 async fn a_first_pass_makes_everything_in_the_order_pods_need_and_a_second_writes_nothing() {
     let world = World::new(SPEC).await;
-    let writes = world.pass().await;
-    let before_pods: Vec<&str> = writes.iter().map(String::as_str).take_while(|line| !line.contains("pods/")).collect();
+    let mut writes = world.pass().await;
+    let pods = writes.iter().position(|line| line.contains("pods/")).unwrap();
     assert_eq!(
-        before_pods,
+        writes[..pods],
         [
             "POST secrets/tools-keys",
             "PATCH secrets/tools-credentials",
@@ -106,10 +111,23 @@ async fn a_first_pass_makes_everything_in_the_order_pods_need_and_a_second_write
             "PATCH configmaps/tools-config",
         ]
     );
-    assert_eq!(writes[before_pods.len()..], ["POST pods/tools-0", "POST pods/tools-1", "PATCH mcpclusters/tools/status"]);
+    // Side by side, so in any order.
+    writes[pods..pods + 2].sort();
+    assert_eq!(writes[pods..], ["POST pods/tools-0", "POST pods/tools-1", "PATCH mcpclusters/tools/status"]);
     // The pods are there now: status says that they start.
     assert_eq!(world.pass().await, ["PATCH mcpclusters/tools/status"]);
     assert_eq!(world.pass().await, [""; 0]);
+}
+
+/// A load that jumps is waited for: one pod after another would be as many round trips.
+#[tokio::test]
+async fn the_pods_of_a_pass_are_created_side_by_side() {
+    let api = FakeApi::new().meeting("POST pods/", 5);
+    let world = World::on("replicas: 5\nresources: {limits: {memory: 512Mi}}", api).await;
+    let writes = world.pass().await;
+    let created: BTreeSet<_> = writes.iter().filter(|line| line.starts_with("POST pods/")).cloned().collect();
+    assert_eq!(created, (0..5).map(|index| format!("POST pods/tools-{index}")).collect());
+    assert_eq!(writes.last().map(String::as_str), Some("PATCH mcpclusters/tools/status"));
 }
 
 #[tokio::test]

@@ -2,6 +2,8 @@
 
 use std::collections::BTreeSet;
 
+use futures::StreamExt as _;
+use futures::stream;
 use jiff::Timestamp;
 use mcp_crds::McpCluster;
 
@@ -9,6 +11,9 @@ use super::Context;
 use crate::error::{Error, Object, Result};
 use crate::events::News;
 use crate::stages::{Applied, Failure, FailureReason};
+
+/// Writes of one kind under way at one time, for one cluster.
+const AT_ONCE: usize = 16;
 
 /// What one pass tried, and what came of it.
 #[derive(Debug, Default)]
@@ -35,22 +40,59 @@ impl Turn {
         object: &Object,
         write: impl Future<Output = Result<T>>,
     ) -> Option<T> {
-        let key = object.to_string();
-        self.tried.insert(key.clone());
-        let now = Timestamp::now();
-        if self.is_ending || !context.remember(cluster, |memory| memory.is_due(&key, now)) {
+        if !self.may_try(context, cluster, object) {
             return None;
         }
-        match write.await {
+        let result = write.await;
+        self.settle(context, cluster, object, result)
+    }
+
+    /// As [`Turn::attempt`], many side by side: each with what the caller knows it by, which comes back with what came of it. Of
+    /// those that did not happen nothing comes back.
+    pub(super) async fn attempt_all<I, T, W>(
+        &mut self,
+        context: &Context,
+        cluster: &McpCluster,
+        writes: impl IntoIterator<Item = (I, Object, W)>,
+    ) -> Vec<(I, T)>
+    where
+        W: Future<Output = Result<T>>,
+    {
+        let mut due: Vec<_> = writes.into_iter().collect();
+        due.retain(|(_, object, _)| self.may_try(context, cluster, object));
+        let sent = due.into_iter().map(|(what, object, write)| async { (what, object, write.await) });
+        let mut answers = stream::iter(sent).buffer_unordered(AT_ONCE);
+        let mut done = vec![];
+        while let Some((what, object, result)) = answers.next().await {
+            done.extend(self.settle(context, cluster, &object, result).map(|value| (what, value)));
+            if self.is_ending {
+                break;
+            }
+        }
+        done
+    }
+
+    /// Whether a write is not one that was refused lately.
+    fn may_try(&mut self, context: &Context, cluster: &McpCluster, object: &Object) -> bool {
+        let key = object.to_string();
+        let is_due = !self.is_ending && context.remember(cluster, |memory| memory.is_due(&key, Timestamp::now()));
+        self.tried.insert(key);
+        is_due
+    }
+
+    /// Takes in the answer to a write.
+    fn settle<T>(&mut self, context: &Context, cluster: &McpCluster, object: &Object, result: Result<T>) -> Option<T> {
+        let (key, now) = (object.to_string(), Timestamp::now());
+        match result {
             Ok(value) => {
                 context.remember(cluster, |memory| memory.accept(&key));
                 Some(value)
             }
+            Err(error) if error.is_namespace_terminating() => {
+                self.is_ending = true;
+                None
+            }
             Err(error) => {
-                if error.is_namespace_terminating() {
-                    self.is_ending = true;
-                    return None;
-                }
                 let failure = failure(&key, &error);
                 let jitter = context.jitter();
                 tracing::debug!(object = %key, error = %crate::telemetry::chain(&error), "refused");
