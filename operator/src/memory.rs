@@ -14,6 +14,7 @@ use mcp_crds::control::KeyRing;
 use mcp_crds::load::Member;
 
 use crate::apply::Contests;
+use crate::budget::Place;
 use crate::flip::Flip;
 use crate::keys::{self, Record, Told};
 use crate::placement::Flips;
@@ -33,7 +34,7 @@ const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 pub struct Memories(Mutex<HashMap<String, Memory>>);
 
 /// Of one cluster.
-#[derive(Clone, Debug)]
+#[derive(Debug)]
 pub struct Memory {
     /// When this process began to ask for reports.
     pub watching_since: Timestamp,
@@ -57,8 +58,8 @@ pub struct Memory {
     pub members: Members,
     /// The status written last, and when.
     pub status: Option<(McpClusterStatus, Timestamp)>,
-    /// Whether a status waits for its turn among those of all clusters.
-    pub status_waits: bool,
+    /// The place of its status among those of all clusters that wait to be written.
+    pub status_waits: Option<Place>,
     /// Objects that others changed.
     pub contests: Arc<Contests>,
     /// Writes that were refused, by object.
@@ -177,7 +178,7 @@ impl Memory {
             flip: (String::new(), Flip::default()),
             members: Members::default(),
             status: None,
-            status_waits: false,
+            status_waits: None,
             contests: Arc::default(),
             refused: BTreeMap::new(),
             taken: BTreeMap::new(),

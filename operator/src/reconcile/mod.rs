@@ -237,7 +237,13 @@ impl Context {
         let (before, written_at) = self.status_before(cluster);
         let after = self.summarize(judged, applied);
         let urgency = status::worth_patching(before.as_ref(), &after, written_at, now);
-        let delayed = urgency.and_then(|urgency| self.delay(cluster, urgency, now));
+        let delayed = match urgency {
+            Some(urgency) => self.delay(cluster, urgency, now),
+            None => {
+                self.remember(cluster, |memory| memory.status_waits = None);
+                None
+            }
+        };
         if urgency.is_some() && delayed.is_none() {
             if let Err(error) = writer.patch_status(&after).await {
                 // What was done is told all the same: no later pass would.
@@ -257,14 +263,25 @@ impl Context {
 
     /// How long a status has to wait for its turn, if it has to.
     fn delay(&self, cluster: &McpCluster, urgency: Urgency, now: Timestamp) -> Option<Duration> {
-        let refused = self.budget.take(urgency, now).err();
-        let waited = self.remember(cluster, |memory| std::mem::replace(&mut memory.status_waits, refused.is_some()));
-        let wait = refused?;
+        if let Some(left) = self.waits(cluster, urgency, now) {
+            return Some(left);
+        }
+        // Nobody waits behind himself.
+        let waited = self.remember(cluster, |memory| memory.status_waits.take()).is_some();
+        let wait = self.budget.take(urgency, now).err()?;
         if !waited {
             self.metrics.status_writes_delayed.get_or_create(&metrics::Delayed { about: urgency.as_str() }).inc();
         }
         // Not all of those that wait at the same moment.
-        Some(wait + LONGEST_SCATTER.mul_f64(self.jitter()))
+        let wait = wait + LONGEST_SCATTER.mul_f64(self.jitter());
+        let place = self.budget.wait(urgency, wait, now);
+        self.remember(cluster, |memory| memory.status_waits = Some(place));
+        Some(wait)
+    }
+
+    /// How long a status still waits for its turn.
+    fn waits(&self, cluster: &McpCluster, urgency: Urgency, now: Timestamp) -> Option<Duration> {
+        self.remember(cluster, |memory| memory.status_waits.as_ref()?.left(urgency, now))
     }
 
     fn writer(&self, cluster: &McpCluster) -> Writer {

@@ -136,7 +136,8 @@ impl Context {
         }
         let after = self.summarize(judged, &applied);
         let (before, written_at) = self.status_before(cluster);
-        status::worth_patching(before.as_ref(), &after, written_at, now).is_some()
+        let urgency = status::worth_patching(before.as_ref(), &after, written_at, now);
+        urgency.is_some_and(|urgency| self.waits(cluster, urgency, now).is_none())
     }
 
     /// The exact numbers that status rounds.
