@@ -28,6 +28,7 @@ pub mod explain;
 #[cfg(test)]
 mod fake_api;
 pub mod flip;
+pub mod heap;
 pub mod keys;
 pub mod leader;
 pub mod memory;

@@ -7,10 +7,10 @@ use std::process::ExitCode;
 
 use clap::{Parser, Subcommand};
 use mcp_operator::config::{Config, Settings};
-use mcp_operator::{controller, telemetry};
+use mcp_operator::{controller, heap, telemetry};
 use mimalloc::MiMalloc;
 
-/// What thousands of pods and their events took when they came is given back, and not kept for the next thousands.
+/// See [`heap`].
 #[global_allocator]
 static ALLOCATOR: MiMalloc = MiMalloc;
 
@@ -110,6 +110,7 @@ fn explain(cluster: &Path, observed: &Path) -> ExitCode {
 }
 
 fn run(config: Config) -> ExitCode {
+    heap::settle();
     telemetry::start(&config.log_filter, config.json_logs);
     let runtime = match tokio::runtime::Builder::new_multi_thread().worker_threads(2).enable_all().build() {
         Ok(runtime) => runtime,

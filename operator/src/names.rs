@@ -87,7 +87,12 @@ pub const VOLUME_CREDENTIALS: &str = "credentials";
 
 /// Pod of the shard with this index: `{cluster}-{n}`.
 pub fn shard(cluster: &str, index: u32) -> String {
-    format!("{cluster}-{index}")
+    format!("{}{index}", shard_prefix(cluster))
+}
+
+/// How the names of all shards begin; those of another cluster's may, too.
+pub fn shard_prefix(cluster: &str) -> String {
+    format!("{cluster}-")
 }
 
 /// Index of a shard's pod; none when the name does not follow [`shard`].

@@ -78,9 +78,13 @@ impl Scraper {
     }
 
     async fn ask(&self, targets: Vec<Target>, deadline: Instant) -> Vec<Answer> {
-        let asked = futures::stream::iter(targets).map(|target| async move {
-            let answer = self.shards.load(&target.address, &target.keys, &target.request, Timestamp::now()).await;
-            (target, answer.map(|report| Received { report, at: Timestamp::now() }))
+        // Boxed: the runtime keeps what woke it last for a socket, and with that the place of the whole exchange, for as long as
+        // the connection is kept.
+        let asked = futures::stream::iter(targets).map(|target| {
+            Box::pin(async move {
+                let answer = self.shards.load(&target.address, &target.keys, &target.request, Timestamp::now()).await;
+                (target, answer.map(|report| Received { report, at: Timestamp::now() }))
+            })
         });
         let mut asked = asked.buffer_unordered(AT_ONCE);
         let mut answers = vec![];

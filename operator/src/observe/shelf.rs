@@ -160,10 +160,12 @@ impl<K: Shelved> Shelf<K> {
         self.inner.read().unwrap_or_else(PoisonError::into_inner).objects.get(namespace)?.get(name).cloned()
     }
 
-    /// All objects of a namespace, by name.
-    pub fn in_namespace(&self, namespace: &str) -> Vec<Arc<K>> {
+    /// The objects of a namespace whose names begin so, by name.
+    pub fn beginning_with(&self, namespace: &str, prefix: &str) -> Vec<Arc<K>> {
         let inner = self.inner.read().unwrap_or_else(PoisonError::into_inner);
-        inner.objects.get(namespace).map(|all| all.values().cloned().collect()).unwrap_or_default()
+        let Some(all) = inner.objects.get(namespace) else { return vec![] };
+        let from = all.range::<str, _>((Bound::Included(prefix), Bound::Unbounded));
+        from.take_while(|(name, _)| name.starts_with(prefix)).map(|(_, object)| object.clone()).collect()
     }
 
     /// Waits for the first complete list.
@@ -254,7 +256,7 @@ mod tests {
     }
 
     fn versions(shelf: &Shelf<KnownPod>) -> Vec<(String, u128)> {
-        shelf.in_namespace("agents").iter().map(|pod| (pod.name().to_owned(), version(&**pod))).collect()
+        shelf.beginning_with("agents", "").iter().map(|pod| (pod.name().to_owned(), version(&**pod))).collect()
     }
 
     #[test]
@@ -309,6 +311,19 @@ mod tests {
         gone.sort();
         assert_eq!(gone, [("a-0".into(), true), ("a-3".into(), true)], "however new what went was");
         assert_eq!(versions(&shelf), [("a-1".into(), 6), ("a-2".into(), 9)]);
+    }
+
+    #[test]
+    fn names_are_found_by_how_they_begin() {
+        let shelf = Shelf::default();
+        for name in ["a-0", "a-1", "a-1-0", "a-10", "a.b-0", "b-0"] {
+            shelf.learn(Event::Apply(pod(name, name, 1)));
+        }
+        let names = |prefix| shelf.beginning_with("agents", prefix).iter().map(|pod| pod.name().to_owned()).collect::<Vec<_>>();
+        assert_eq!(names("a-"), ["a-0", "a-1", "a-1-0", "a-10"]);
+        assert_eq!(names("a-1-"), ["a-1-0"]);
+        assert_eq!(names("c-"), [""; 0]);
+        assert!(shelf.beginning_with("others", "a-").is_empty());
     }
 
     #[tokio::test]

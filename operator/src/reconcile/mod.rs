@@ -34,7 +34,8 @@ use crate::error::{Error, Result};
 use crate::events::{Events, News};
 use crate::memory::{Memories, Memory, backoff};
 use crate::metrics::{self, Metrics};
-use crate::observe::{Scraper, Stores};
+use crate::names;
+use crate::observe::{KnownPod, Scraper, Stores};
 use crate::placement::{self, Flips};
 use crate::rollout;
 use crate::scale::{self, History, Policy};
@@ -185,10 +186,9 @@ impl Context {
     }
 
     fn observed(&self, cluster: &Arc<McpCluster>, image: String, now: Timestamp) -> Observed {
-        let (name, namespace) = (desired::name_of(cluster), desired::namespace_of(cluster));
-        let pods = self.stores.pods.in_namespace(namespace);
+        let pods = self.pods_named_as(cluster);
         let ours = pods.iter().filter(|pod| desired::owned(pod.owners(), cluster));
-        let mut shards: Vec<_> = ours.filter_map(|pod| pod.shard(name)).collect();
+        let mut shards: Vec<_> = ours.filter_map(|pod| pod.shard(desired::name_of(cluster))).collect();
         shards.sort_by_key(|shard| shard.index);
         self.remember(cluster, |memory| {
             memory.reports.retain(|uid, _| shards.iter().any(|shard| shard.uid == *uid));
@@ -209,6 +209,13 @@ impl Context {
                 report_interval: self.config.scrape_interval,
             }
         })
+    }
+
+    /// The pods whose names begin as those of this cluster's shards. A pass looks at them several times, and at no others of the
+    /// namespace, which may be thousands.
+    pub(crate) fn pods_named_as(&self, cluster: &McpCluster) -> Vec<Arc<KnownPod>> {
+        let prefix = names::shard_prefix(desired::name_of(cluster));
+        self.stores.pods.beginning_with(desired::namespace_of(cluster), &prefix)
     }
 
     fn image(&self, cluster: &McpCluster) -> String {

@@ -16,7 +16,7 @@ impl Context {
         if !self.config.reads_nodes {
             return;
         }
-        let pods = self.stores.pods.in_namespace(desired::namespace_of(cluster));
+        let pods = self.pods_named_as(cluster);
         let known: HashSet<String> = self.remember(cluster, |memory| memory.leaving.keys().cloned().collect());
         let mut evicted: BTreeMap<String, Vec<String>> = BTreeMap::new();
         let ours = pods.iter().filter(|pod| desired::owned(pod.owners(), cluster));

@@ -22,7 +22,7 @@ impl Context {
     /// them, and those that lost the labels by which they are watched.
     pub(super) async fn take_in(&self, writer: &Writer, cluster: &Arc<McpCluster>, turn: &mut Turn) {
         let (name, namespace) = (desired::name_of(cluster), desired::namespace_of(cluster));
-        for orphan in self.stores.pods.in_namespace(namespace).iter().filter(|pod| is_orphan(name, pod)) {
+        for orphan in self.pods_named_as(cluster).iter().filter(|pod| is_orphan(name, pod)) {
             let object = Object::of::<Pod>(orphan.name());
             let attempt = writer.adopt_pod(orphan, desired::owner(cluster));
             if turn.attempt(self, cluster, &object, attempt).await == Some(true) {
@@ -46,12 +46,11 @@ impl Context {
 impl Hand<'_> {
     /// Puts back labels by which pods are found, counted and routed to.
     pub(super) async fn mend(&mut self) {
-        let (name, namespace) = (desired::name_of(self.cluster), desired::namespace_of(self.cluster));
-        for live in self.context.stores.pods.in_namespace(namespace) {
+        for live in self.context.pods_named_as(self.cluster) {
             if !desired::owned(live.owners(), self.cluster) || live.is_terminating() {
                 continue;
             }
-            let labels = pod::foreign_labels(name, live.labels());
+            let labels = pod::foreign_labels(desired::name_of(self.cluster), live.labels());
             let (Some((first, _)), Some(uid)) = (labels.first(), live.uid()) else { continue };
             let pod = PodRef { name: live.name().to_owned(), uid: uid.to_owned() };
             let object = Object::of::<Pod>(&pod.name);

@@ -58,7 +58,7 @@ impl Context {
 
     /// Shards with an address and a process that may answer.
     fn addressed(&self, cluster: &McpCluster) -> Vec<(ObservedShard, String)> {
-        let pods = self.stores.pods.in_namespace(desired::namespace_of(cluster));
+        let pods = self.pods_named_as(cluster);
         pods.iter()
             .filter(|pod| desired::owned(pod.owners(), cluster))
             .filter_map(|pod| pod.shard(desired::name_of(cluster)))
