@@ -244,13 +244,10 @@ impl Context {
         let (before, written_at) = self.status_before(cluster);
         let after = self.summarize(judged, applied);
         let urgency = status::worth_patching(before.as_ref(), &after, written_at, now);
-        let delayed = match urgency {
-            Some(urgency) => self.delay(cluster, urgency, now),
-            None => {
-                self.remember(cluster, |memory| memory.status_waits = None);
-                None
-            }
-        };
+        if urgency.is_none() {
+            self.remember(cluster, |memory| memory.status_waits = None);
+        }
+        let delayed = urgency.and_then(|urgency| self.delay(cluster, urgency, now));
         if urgency.is_some() && delayed.is_none() {
             if let Err(error) = writer.patch_status(&after).await {
                 // What was done is told all the same: no later pass would.
