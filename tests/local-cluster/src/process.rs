@@ -39,22 +39,20 @@ impl Identity {
     }
 
     pub(crate) fn life(&self) -> Life {
-        let Some(stat) = Stat::read(self.pid) else {
-            return Life::Dead;
-        };
+        // The command line first: were it the other way, one that ends in between would look like one in exec.
         let cmdline = fs::read(format!("/proc/{}/cmdline", self.pid)).unwrap_or_default();
-        self.judge(&stat, &cmdline)
+        Stat::read(self.pid).map_or(Life::Dead, |stat| self.judge(&stat, &cmdline))
     }
 
     fn judge(&self, stat: &Stat, cmdline: &[u8]) -> Life {
-        // The command line goes with the memory, before the last thread does.
-        let ending = cmdline.is_empty() || stat.state == 'Z';
-        if stat.start != self.start || !(ending || mentions(cmdline, &self.program)) {
+        // Without a command line it either ends, as that goes with the memory and before the last thread,
+        // or is in the middle of execve(2), where the new memory has none yet.
+        if stat.start != self.start || !(cmdline.is_empty() || mentions(cmdline, &self.program)) {
             return Life::Dead;
         }
         match stat.state {
             _ if stat.is_over() => Life::Dead,
-            _ if ending => Life::Ending,
+            _ if stat.exiting() => Life::Ending,
             'T' => Life::Paused,
             _ => Life::Running,
         }
@@ -90,11 +88,16 @@ pub(crate) fn is_over(pid: i32) -> bool {
 #[derive(Debug, PartialEq, Eq)]
 struct Stat {
     state: char,
+    /// The `PF_*` of the kernel's `include/linux/sched.h`.
+    flags: u32,
     threads: u32,
     start: u64,
 }
 
 impl Stat {
+    /// `PF_EXITING`: on its way through `do_exit`.
+    const EXITING: u32 = 0x4;
+
     fn read(pid: i32) -> Option<Self> {
         Self::parse(&fs::read_to_string(format!("/proc/{pid}/stat")).ok()?)
     }
@@ -104,10 +107,15 @@ impl Stat {
     fn parse(text: &str) -> Option<Self> {
         let mut fields = text.rsplit_once(')')?.1.split_ascii_whitespace();
         let state = fields.next()?.chars().next()?;
-        // Fields 20 and 22 of the line; the state was the third.
-        let threads = fields.nth(16)?.parse().ok()?;
+        // Fields 9, 20 and 22 of the line; the state was the third.
+        let flags = fields.nth(5)?.parse().ok()?;
+        let threads = fields.nth(10)?.parse().ok()?;
         let start = fields.nth(1)?.parse().ok()?;
-        Some(Self { state, threads, start })
+        Some(Self { state, flags, threads, start })
+    }
+
+    fn exiting(&self) -> bool {
+        self.state == 'Z' || self.flags & Self::EXITING != 0
     }
 
     /// The first thread of a killed process is a zombie while others still hold its files: its port is
@@ -123,13 +131,15 @@ mod tests {
 
     const LINE: &str = "42 (a (b) c) S 1 42 42 0 -1 4194560 1 2 3 4 5 6 7 8 20 0 9 0 123456 1000 200";
 
+    const SLEEPS: Stat = Stat { state: 'S', flags: 0x40_0100, threads: 9, start: 123_456 };
+
     fn etcd() -> Identity {
         Identity { pid: 42, start: 123_456, program: "etcd".into() }
     }
 
     #[test]
     fn a_program_name_with_brackets_does_not_shift_the_fields() {
-        assert_eq!(Stat::parse(LINE), Some(Stat { state: 'S', threads: 9, start: 123_456 }));
+        assert_eq!(Stat::parse(LINE), Some(Stat { state: 'S', flags: 4_194_560, threads: 9, start: 123_456 }));
     }
 
     #[test]
@@ -140,24 +150,30 @@ mod tests {
 
     #[test]
     fn a_reused_pid_is_somebody_else() {
-        let stat = Stat { state: 'S', threads: 9, start: 123_457 };
+        let stat = Stat { start: 123_457, ..SLEEPS };
         assert_eq!(etcd().judge(&stat, b"/bin/etcd\0"), Life::Dead);
     }
 
     #[test]
     fn the_same_pid_and_time_with_another_program_is_somebody_else() {
-        let stat = Stat { state: 'S', threads: 9, start: 123_456 };
-        assert_eq!(etcd().judge(&stat, b"/bin/bash\0-c\0sleep etcdctl\0"), Life::Dead);
-        assert_eq!(etcd().judge(&stat, b"/x/bin/etcd\0--data-dir\0"), Life::Running);
+        assert_eq!(etcd().judge(&SLEEPS, b"/bin/bash\0-c\0sleep etcdctl\0"), Life::Dead);
+        assert_eq!(etcd().judge(&SLEEPS, b"/x/bin/etcd\0--data-dir\0"), Life::Running);
     }
 
     #[test]
     fn a_stopped_process_is_paused_and_a_zombie_is_dead_when_its_last_thread_ended() {
-        let at = |state, threads| etcd().judge(&Stat { state, threads, start: 123_456 }, b"etcd\0");
+        let at = |state, threads| etcd().judge(&Stat { state, threads, ..SLEEPS }, b"etcd\0");
         assert_eq!(at('T', 9), Life::Paused);
         assert_eq!(at('D', 9), Life::Running);
         assert_eq!(at('Z', 9), Life::Ending);
         assert_eq!(at('Z', 1), Life::Dead);
+    }
+
+    #[test]
+    fn without_a_command_line_it_ends_or_is_in_the_middle_of_execve() {
+        let executes = Stat { state: 'R', threads: 1, ..SLEEPS };
+        assert_eq!(etcd().judge(&executes, b""), Life::Running);
+        assert_eq!(etcd().judge(&Stat { flags: SLEEPS.flags | Stat::EXITING, ..executes }, b""), Life::Ending);
     }
 
     #[test]
