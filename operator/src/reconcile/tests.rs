@@ -249,6 +249,19 @@ async fn a_status_that_has_to_wait_is_written_later_as_it_is_then() {
 }
 
 #[tokio::test]
+async fn a_cluster_whose_status_waits_for_its_turn_is_not_woken_before() {
+    let world = World::new(&format!("paused: true\n{SPEC}")).await;
+    let (now, budget) = (Timestamp::now(), &world.context.budget);
+    let _others: Vec<_> = (0..2000).map(|_| budget.wait(Urgency::Conditions, Duration::from_mins(10), now)).collect();
+    while budget.take(Urgency::Conditions, now + Duration::from_hours(1)).is_ok() {}
+    assert_eq!(world.pass().await, [""; 0]);
+    let woken = || world.context.hear(std::slice::from_ref(&world.cluster), vec![], Timestamp::now()).0.len();
+    assert_eq!(woken(), 0, "two thousand are before it");
+    world.context.remember(&world.cluster, |memory| memory.status_waits = None);
+    assert_eq!(woken(), 1, "it would be told");
+}
+
+#[tokio::test]
 async fn nothing_is_done_for_a_cluster_that_is_being_deleted() {
     let mut world = World::new(SPEC).await;
     world.change(|cluster| {
