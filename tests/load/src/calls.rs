@@ -43,6 +43,9 @@ pub(crate) struct Plan {
     /// A closed loop never sleeps, on a core that is its own: then no server pays for waking it, and a slower one no more than a
     /// faster.
     pub(crate) spins: bool,
+    /// An open loop sleeps to the next millisecond, where the server needs the cores: a call that is late for it is late in its
+    /// latency.
+    pub(crate) sleeps: bool,
     /// Whether a client that is told to come back later does so.
     pub(crate) honors_retry_after: bool,
 }
@@ -204,6 +207,7 @@ impl Run<'_> {
     }
 
     fn open_loop(&mut self, mut schedule: Schedule) {
+        let least = if self.plan.sleeps { Duration::from_millis(1) } else { Duration::ZERO };
         let mut progress = Progress::new();
         loop {
             let now = Instant::now();
@@ -221,7 +225,7 @@ impl Run<'_> {
                 }
             }
             let wait = match schedule.due() {
-                Some(due) => due.saturating_duration_since(Instant::now()),
+                Some(due) => due.saturating_duration_since(Instant::now()).max(least),
                 None if self.is_quiet() || now > self.measured_to + ANSWERED_WITHIN => return,
                 None => Duration::from_millis(10),
             };

@@ -127,8 +127,12 @@ struct CallsFlags {
     fresh: u32,
     /// Look for answers without ever sleeping, in a closed loop: then the server does not pay for waking this program. It
     /// takes the whole core
-    #[arg(long)]
+    #[arg(long, conflicts_with = "rate")]
     spin: bool,
+    /// Sleep for whole milliseconds between the calls of an open loop, instead of watching the time on a core of its own. What
+    /// that makes a call late is in its latency
+    #[arg(long, requires = "rate")]
+    sleep: bool,
 
     /// Call again at once after a 503, whatever Retry-After says.
     #[arg(long)]
@@ -368,6 +372,7 @@ impl CallsFlags {
             pipeline: usize::from(self.pipeline),
             fresh: self.fresh,
             spins: self.spin,
+            sleeps: self.sleep,
             honors_retry_after: !self.impatient,
         })
     }

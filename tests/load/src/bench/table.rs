@@ -23,6 +23,8 @@ pub(super) enum Goal {
     AtLeastTimes(f64),
     /// At most so much.
     AtMost(f64),
+    /// At most so much more than hyper's.
+    AtMostMore(f64),
     /// For comparison.
     None,
 }
@@ -51,12 +53,18 @@ impl Figure {
         self.ours.iter().zip(&self.hyper).filter(|(_, hyper)| **hyper > 0.0).map(|(ours, hyper)| ours / hyper).collect()
     }
 
+    /// What each pair differs by, ours less hyper's.
+    fn differences(&self) -> Vec<f64> {
+        self.ours.iter().zip(&self.hyper).map(|(ours, hyper)| ours - hyper).collect()
+    }
+
     /// Whether the goal is met; none when it cannot be said.
     pub(super) fn met(&self) -> Option<bool> {
         match self.goal {
             Goal::AtMostTimes(times) => Some(median(&self.ratios())? <= times),
             Goal::AtLeastTimes(times) => Some(median(&self.ratios())? >= times),
             Goal::AtMost(most) => Some(median(&self.ours)? <= most),
+            Goal::AtMostMore(more) => Some(median(&self.differences())? <= more),
             Goal::None => None,
         }
     }
@@ -97,6 +105,7 @@ impl Goal {
             Self::AtMostTimes(times) => format!("≤ {times} × hyper"),
             Self::AtLeastTimes(times) => format!("≥ {times} × hyper"),
             Self::AtMost(most) => format!("≤ {}", digits(most)),
+            Self::AtMostMore(more) => format!("≤ hyper + {}", digits(more)),
             Self::None => String::new(),
         }
     }
@@ -152,6 +161,9 @@ mod tests {
         assert_eq!(figure(Goal::AtMostTimes(1.19)).met(), Some(false));
         assert_eq!(figure(Goal::AtLeastTimes(1.19)).met(), Some(true));
         assert_eq!(figure(Goal::AtMost(11.9)).met(), Some(false));
+        // 2, 10, 1 more.
+        assert_eq!(figure(Goal::AtMostMore(2.0)).met(), Some(true));
+        assert_eq!(figure(Goal::AtMostMore(1.9)).met(), Some(false));
     }
 
     #[test]
