@@ -366,6 +366,14 @@ fn a_burst_is_met_with_what_comes_while_shards_start_and_moving_load_is_not_grow
         story.pass(5);
     }
     assert!(story.decide().numbers.growth > 200, "{:?}", story.decide().numbers);
+    let mut one = Story::settled(Cluster::autoscaled(1, 300).with_ready(1).each(|s| s.load(1500, 60 * MIB)));
+    one.pass(60);
+    let scale = (1..=10).find_map(|step| {
+        one.change(|cluster| cluster.each(|s| s.load(1500 + 125 * step, 60 * MIB)));
+        one.pass(5).last_scale
+    });
+    let message = scale.unwrap().message;
+    assert!(message.contains(" that come while a shard starts need 1."), "{message}");
     let mut moving = Story::settled(Cluster::autoscaled(1, 300).with_ready(3).each(|s| s.load(1000, 60 * MIB)));
     moving.pass(60);
     for step in 1..=8 {

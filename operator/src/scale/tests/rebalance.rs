@@ -45,6 +45,22 @@ fn streams_move_to_a_new_shard_only_when_asked_and_no_more_than_is_allowed_in_a_
     assert!(*passes.last().unwrap() < 2 * 3600 / 5, "it comes to rest");
 }
 
+/// Streams that are moved from each of five shards that hold so many.
+fn moved(percent: i32, loads: [u64; 5]) -> Vec<u64> {
+    let mut story = uneven(Some(percent));
+    story.change(|cluster| cluster.each(|s| s.load(loads[s.index as usize], 60 * MIB)));
+    story.pass(5).sheds.iter().map(|shed| shed.streams).collect()
+}
+
+#[test]
+fn what_moves_is_what_a_shard_has_above_the_mean_or_a_twentieth_of_its_streams_or_what_the_minute_allows() {
+    assert_eq!(moved(5, [1000, 1000, 1000, 1000, 950]), [0; 0], "a twentieth less than the mean is even");
+    assert_eq!(moved(5, [510, 510, 510, 510, 440]), [14; 4], "the mean is 496");
+    assert_eq!(moved(5, [1000, 1000, 1000, 1000, 0]), [50; 4], "a twentieth");
+    assert_eq!(moved(1, [1000, 1000, 1000, 1000, 0]), [40], "a hundredth of 4,000");
+    assert_eq!(moved(1, [20, 20, 20, 20, 0]), [0; 0], "a hundredth of 80 is none, and none is asked for");
+}
+
 #[test]
 fn nothing_is_rebalanced_while_shards_come_go_or_are_silent() {
     let moves = |change: fn(Cluster) -> Cluster| {
