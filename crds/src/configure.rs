@@ -20,7 +20,7 @@ pub fn shard_config(spec: &McpClusterSpec, catalog: CompiledCatalog, service_hos
     ShardConfig {
         limits: Limits {
             max_connections: count(limits.max_connections),
-            max_streams: count(limits.max_streams),
+            max_streams: count(limits.streams()),
             max_in_flight_requests: count(limits.max_in_flight_requests),
             max_request_size: bytes(&limits.max_request_size),
             max_header_size: bytes(&limits.max_header_size),
@@ -95,5 +95,16 @@ mod tests {
         assert_eq!(config.transport.allowed_origins, ["https://chat.example.com"]);
         assert_eq!(config.transport.allowed_hosts, ["mcp.example.com", "tools", "tools.agents"]);
         assert!(config.logging.json);
+    }
+
+    #[test]
+    fn a_shard_holds_as_many_streams_as_connections_unless_told_otherwise() {
+        let streams = |limits: serde_json::Value| {
+            let spec: McpClusterSpec = serde_json::from_value(serde_json::json!({ "limits": limits })).unwrap();
+            shard_config(&spec, catalog(), &[]).limits.max_streams
+        };
+        assert_eq!(streams(serde_json::json!({})), 10_000);
+        assert_eq!(streams(serde_json::json!({"maxConnections": 20_000})), 20_000);
+        assert_eq!(streams(serde_json::json!({"maxConnections": 20_000, "maxStreams": 500})), 500);
     }
 }

@@ -103,6 +103,21 @@ impl LoadReport {
     pub fn load(&self) -> u64 {
         self.connections.max(self.streams.saturating_add(self.in_flight))
     }
+
+    /// What this shard can hold of such load as it has.
+    pub fn capacity(&self, max_streams: u64) -> u64 {
+        capacity(self.hard_cap, max_streams, self.load(), self.streams)
+    }
+}
+
+/// Load that fits where so many connections and streams do, if it goes on being what it is, `streams` of `load`: a shard whose
+/// limit of streams is the lower one is full of streams before it is full of connections.
+pub fn capacity(connections: u64, max_streams: u64, load: u64, streams: u64) -> u64 {
+    if streams == 0 {
+        return connections;
+    }
+    let by_streams = u128::from(max_streams) * u128::from(load) / u128::from(streams);
+    connections.min(u64::try_from(by_streams).unwrap_or(u64::MAX))
 }
 
 /// Body of `POST /drain`.
@@ -143,6 +158,18 @@ mod tests {
     fn streams_behind_a_proxy_count_as_load() {
         let report = LoadReport { connections: 20, streams: 5_000, in_flight: 3, ..LoadReport::default() };
         assert_eq!(report.load(), 5_003);
+    }
+
+    #[test]
+    fn the_limit_that_is_reached_first_is_the_capacity() {
+        let report = |connections, streams| LoadReport { connections, streams, hard_cap: 4_000, ..LoadReport::default() };
+        assert_eq!(report(0, 0).capacity(1_000), 4_000);
+        assert_eq!(report(500, 0).capacity(1_000), 4_000, "no stream among them");
+        assert_eq!(report(500, 500).capacity(1_000), 1_000);
+        assert_eq!(report(500, 250).capacity(1_000), 2_000, "half of them are streams");
+        assert_eq!(report(500, 100).capacity(1_000), 4_000);
+        assert_eq!(report(20, 5_000).capacity(10_000), 4_000, "behind a proxy");
+        assert_eq!(report(u64::MAX, 1).capacity(u64::MAX), 4_000);
     }
 
     #[test]

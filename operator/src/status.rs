@@ -123,7 +123,7 @@ fn load(view: &View<'_>) -> LoadStatus {
     LoadStatus {
         connections: sum(&mut reports().map(mcp_crds::load::LoadReport::load)),
         streams: sum(&mut reports().map(|report| report.streams)),
-        capacity: sum(&mut view.serving().filter_map(ObservedShard::reported).map(|report| report.hard_cap)),
+        capacity: sum(&mut view.serving().filter_map(ObservedShard::reported).map(|report| view.capacity(report))),
         target_per_replica: signed(target(view, &previous, bytes_per_connection.as_ref())),
         bytes_per_connection,
         memory_percent: mean,

@@ -15,9 +15,10 @@ pub struct Limits {
     /// Accepted TCP connections; lower when the shard's file limit is.
     #[schemars(range(min = 1, max = 1_000_000))]
     pub max_connections: i32,
-    /// Held event streams: agents that wait for notifications.
+    /// Held event streams: agents that wait for notifications. Unset: as many as `maxConnections`.
+    #[serde(skip_serializing_if = "Option::is_none")]
     #[schemars(range(min = 1, max = 1_000_000))]
-    pub max_streams: i32,
+    pub max_streams: Option<i32>,
     /// Requests being answered at one time.
     #[schemars(range(min = 1, max = 100_000))]
     pub max_in_flight_requests: i32,
@@ -57,7 +58,7 @@ impl Default for Limits {
     fn default() -> Self {
         Self {
             max_connections: 10_000,
-            max_streams: 10_000,
+            max_streams: None,
             max_in_flight_requests: 1024,
             max_request_size: Size::from("4Mi"),
             max_header_size: Size::from("32Ki"),
@@ -68,6 +69,13 @@ impl Default for Limits {
             requests_per_second: None,
             max_stream_age: None,
         }
+    }
+}
+
+impl Limits {
+    /// Event streams that a shard may hold.
+    pub fn streams(&self) -> i32 {
+        self.max_streams.unwrap_or(self.max_connections)
     }
 }
 

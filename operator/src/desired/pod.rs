@@ -424,7 +424,7 @@ mod tests {
             assert_ne!(hash(&after, IMAGE), before, "{:?}", after.spec);
         }
         let mut live = base.clone();
-        live.spec.limits.max_streams = 1;
+        live.spec.limits.max_streams = Some(1);
         live.spec.paused = true;
         live.spec.autoscaling = None;
         assert_eq!(hash(&live, IMAGE), before);

@@ -3,6 +3,7 @@
 use std::time::Duration;
 
 use jiff::Timestamp;
+use mcp_crds::load::{LoadReport, capacity};
 
 use super::census::{Health, Member, Members, Role};
 use super::history::History;
@@ -46,8 +47,7 @@ pub(super) fn measure(policy: &Policy, members: &Members<'_>, history: &mut Hist
     let base =
         median(members.fresh().filter_map(|m| m.report.map(|r| r.base_bytes)).filter(|base| *base > 0)).unwrap_or(TYPICAL_BASE);
     let bytes_per_load = learn(members, history, now);
-    let reported = median(members.fresh().filter_map(|m| m.report.map(|r| r.hard_cap)).filter(|cap| *cap > 0));
-    let hard_cap = reported.unwrap_or(u64::MAX).min(policy.max_connections);
+    let hard_cap = hard_cap(policy, members);
     let target = policy.target(hard_cap).clamp(1, (hard_cap.saturating_mul(MOST_OF_HARD_CAP) / 100).max(1));
     let slot_at = |percent: u64| limit.map_or(0, |limit| signed(limit.saturating_mul(percent) / 100) - signed(base));
     let slot = slot_at(policy.memory_percent);
@@ -112,6 +112,15 @@ fn counts(member: &Member<'_>) -> bool {
         ShardState::Silent => member.shard.ready,
         ShardState::Pending | ShardState::Lost | ShardState::Finished => false,
     }
+}
+
+/// Load a shard can hold, of the kind there is.
+fn hard_cap(policy: &Policy, members: &Members<'_>) -> u64 {
+    let reports = || members.fresh().filter_map(|m| m.report);
+    let reported = median(reports().map(|report| report.hard_cap).filter(|cap| *cap > 0));
+    let connections = reported.unwrap_or(u64::MAX).min(policy.max_connections);
+    let (load, streams) = (sum(reports().map(LoadReport::load)), sum(reports().map(|report| report.streams)));
+    capacity(connections, policy.max_streams, load, streams)
 }
 
 /// The limit the shard says it runs under, or the one its pod was made with.

@@ -16,6 +16,7 @@ pub struct Policy {
     pub(super) paused: bool,
     pub(super) target_per_replica: Option<u64>,
     pub(super) max_connections: u64,
+    pub(super) max_streams: u64,
     pub(super) memory_percent: u64,
     /// Memory limit of a new shard, bytes.
     pub(super) memory_limit: Option<u64>,
@@ -58,6 +59,7 @@ impl Policy {
                 .and_then(|target| u64::try_from(target).ok())
                 .filter(|target| *target > 0),
             max_connections: u64::from(count(spec.limits.max_connections)).max(1),
+            max_streams: u64::from(count(spec.limits.streams())).max(1),
             memory_percent: autoscaling
                 .and_then(|autoscaling| u64::try_from(autoscaling.memory.target_percent).ok())
                 .unwrap_or(DEFAULT_MEMORY_TARGET)

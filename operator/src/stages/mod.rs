@@ -257,7 +257,7 @@ pub struct Numbers {
     pub target: u64,
     /// Tdn: load the shards that remain after a scale-in may hold.
     pub target_down: u64,
-    /// The most connections a shard can hold.
+    /// The most load a shard can hold: connections, or fewer where streams come to their limit first.
     pub hard_cap: u64,
     /// nC: shards that the load needs.
     pub by_connections: u32,

@@ -16,7 +16,7 @@ pub(super) fn available(view: &View<'_>) -> Verdict {
     let decide = |status, reason, message: String| Verdict { kind: "Available", status, reason, message };
     let serving: Vec<_> = view.serving().collect();
     if !serving.is_empty() {
-        let room: u64 = serving.iter().map(|shard| free(shard)).fold(0, u64::saturating_add);
+        let room: u64 = serving.iter().map(|shard| free(view, shard)).fold(0, u64::saturating_add);
         let unknown = serving.iter().any(|shard| shard.reported().is_none_or(|report| report.hard_cap == 0));
         if room == 0 && !unknown {
             return decide(
@@ -142,8 +142,8 @@ pub(super) fn is_flipping(view: &View<'_>, ready: &Verdict) -> bool {
 }
 
 /// Connections that a shard takes beyond what it has.
-fn free(shard: &ObservedShard) -> u64 {
-    shard.report.as_ref().map_or(0, |received| received.report.hard_cap.saturating_sub(received.report.load()))
+fn free(view: &View<'_>, shard: &ObservedShard) -> u64 {
+    shard.report.as_ref().map_or(0, |received| view.capacity(&received.report).saturating_sub(received.report.load()))
 }
 
 fn why_unavailable(view: &View<'_>, available: &Verdict) -> String {

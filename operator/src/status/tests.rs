@@ -100,6 +100,7 @@ fn healthy() -> Pass {
         report.hard_cap = 20_000;
         report.streams = 10_117;
     });
+    let cluster = cluster.spec(|spec| spec.limits.max_connections = 20_000);
     Pass::of(cluster.shard(4, |shard| shard.load(10_200, 512 * MIB * 31 / 100))).autoscaled()
 }
 

@@ -105,6 +105,11 @@ impl<'a> View<'a> {
             .filter_map(|shard| shard.report.as_ref().map(|received| (shard, &received.report)))
     }
 
+    /// Load that the shard of this report can hold.
+    pub(super) fn capacity(&self, report: &LoadReport) -> u64 {
+        report.capacity(u64::try_from(self.observed.cluster.spec.limits.streams()).unwrap_or_default())
+    }
+
     /// Memory of the shards that report and stay.
     pub(super) fn memory(&self) -> impl Iterator<Item = Memory<'a>> {
         self.fresh().filter_map(|shard| {

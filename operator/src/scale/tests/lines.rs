@@ -87,6 +87,24 @@ fn under_a_memory_target_below_an_idle_shard_none_is_recycled_for_its_memory() {
 }
 
 #[test]
+fn a_shard_that_is_full_of_streams_is_full_though_more_connections_would_fit() {
+    let desired = |streams: u64, connections: u64| {
+        let mut story = Story::settled(Cluster::autoscaled(1, 9).with_ready(2).each(|s| {
+            s.load(streams, 60 * MIB);
+            s.report.as_mut().unwrap().report.connections = connections;
+        }));
+        story.spec(|spec| spec.limits.max_streams = Some(1000));
+        let decision = story.pass(5);
+        (decision.numbers.hard_cap, decision.desired)
+    };
+    assert_eq!(desired(1000, 1000), (1000, 3), "70 % of what fits, as of connections");
+    assert_eq!(desired(690, 690), (1000, 2));
+    assert_eq!(desired(1000, 2000), (2000, 3), "every other connection has a stream");
+    assert_eq!(desired(100, 2000), (4000, 2));
+    assert_eq!(desired(0, 2000), (4000, 2));
+}
+
+#[test]
 fn of_shards_that_differ_the_middle_one_says_what_a_shard_can_hold() {
     let caps = [4000, 1000, 3000, 4000, 2000];
     let mut story = Story::settled(Cluster::autoscaled(1, 9).with_ready(5));

@@ -90,6 +90,16 @@ fn full_shards_are_at_capacity_and_an_unheard_one_is_not() {
 }
 
 #[test]
+fn shards_that_are_full_of_streams_are_at_capacity_though_connections_are_left() {
+    let with_streams = |streams: u64| {
+        let cluster = Cluster::manual(2).with_ready(2).each(|shard| shard.load(streams, 60 * MIB));
+        Pass::of(cluster.spec(|spec| spec.limits.max_streams = Some(1000))).condition("Available")
+    };
+    assert_eq!(with_streams(1000), "False AtCapacity: 2 of 2 shards are full.");
+    assert_eq!(with_streams(400), "True ShardsReady: 2 shards take new connections; 1,200 more fit.");
+}
+
+#[test]
 fn fenced_shards_do_not_take_new_connections() {
     let pass = Pass::of(Cluster::manual(3).with_ready(3).shard(0, |shard| shard.placed = false));
     assert_eq!(pass.condition("Available"), "True ShardsReady: 2 shards take new connections; 12,000 more fit.");
