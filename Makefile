@@ -121,20 +121,24 @@ $(TOOLS)/bin/cargo-mutants:
 # Cargo's folder of what it built, and the profile of what is measured.
 BUILT := $(or $(CARGO_TARGET_DIR),target)
 PROFILE ?= release
+# Packages by themselves, as they ship.
+compile = $(if $(filter release,$(PROFILE)),images/compile $(1),$(CARGO) build --locked --profile $(PROFILE) $(addprefix -p ,$(1)))
+binaries = $(BUILT)/$(subst dev,debug,$(PROFILE))
 
 .PHONY: load
 load: ## The load tool, against any MCP server on this machine: ARGS="calls --url http://127.0.0.1:8080/mcp"; ARGS=--help tells all
-	@$(CARGO) run --locked --quiet --profile $(PROFILE) -p mcp-load -- $(or $(ARGS),--help)
+	@$(call compile,mcp-load)
+	@$(binaries)/mcp-load $(or $(ARGS),--help)
 
 .PHONY: flat
 flat: ## Instructions of a call against sessions, streams and tools, by callgrind (valgrind and python3 are needed; some minutes)
-	@$(CARGO) build --locked --profile $(PROFILE) -p mcp-server
-	@tests/run/flat $(BUILT)/$(subst dev,debug,$(PROFILE))/mcp-server $(ARGS)
+	@$(call compile,mcp-server)
+	@tests/run/flat $(binaries)/mcp-server $(ARGS)
 
 # Each by itself, as it ships: built together they would share the features of all.
 .PHONY: bench
 bench: ## Figures against bare hyper and the official SDK (docs/benchmarks.md): ONLY=calls,open filters, ARGS=--quick sees whether it works
-	@$(CARGO) build --locked --profile $(PROFILE) -p mcp-server
-	@$(CARGO) build --locked --profile $(PROFILE) -p mcp-baseline
-	@$(CARGO) build --locked --profile $(PROFILE) -p mcp-load -p fleet
-	@$(BUILT)/$(subst dev,debug,$(PROFILE))/mcp-load bench --binaries $(BUILT)/$(subst dev,debug,$(PROFILE)) $(if $(ONLY),--only $(ONLY)) $(ARGS)
+	@$(call compile,mcp-server)
+	@$(call compile,mcp-baseline)
+	@$(call compile,mcp-load fleet)
+	@$(binaries)/mcp-load bench --binaries $(binaries) $(if $(ONLY),--only $(ONLY)) $(ARGS)
