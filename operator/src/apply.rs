@@ -37,7 +37,7 @@ use crate::client::patiently;
 use crate::error::{Error, Object, Result, Step};
 use crate::metrics::{Metrics, Write};
 use crate::names;
-use crate::observe::{Child, Stores, fields};
+use crate::observe::{Child, KnownObject, Shelved as _, Stores, fields};
 use crate::stages::PodRef;
 
 /// What became of a write.
@@ -127,13 +127,13 @@ impl Writer {
     {
         let name = name_of(object.meta());
         let live = match K::shelf(&self.stores).get(&self.namespace, &name) {
-            Some(known) => Some(known.metadata.clone()),
+            Some(known) => Some(known),
             // The watch shows only what carries our labels; somebody else's object does not.
-            None => self.metadata::<K>(&name).await?,
+            None => self.metadata::<K>(&name).await?.map(|metadata| Arc::new(KnownObject::from(&metadata))),
         };
-        let (wrote, applied) = self.bring_about(object, live).await?;
+        let (wrote, applied) = self.bring_about(object, live.as_deref()).await?;
         if let Some(applied) = applied {
-            K::shelf(&self.stores).wrote(metadata_of(&applied));
+            K::shelf(&self.stores).wrote(applied);
         }
         self.unless_fought(Object::of::<K>(&name), wrote)
     }
@@ -144,8 +144,8 @@ impl Writer {
     /// As [`Writer::apply`].
     pub async fn apply_secret(&self, secret: Secret) -> Result<Wrote> {
         let name = name_of(&secret.metadata);
-        let live = self.metadata::<Secret>(&name).await?;
-        let (wrote, _) = self.bring_about(secret, live).await?;
+        let live = self.metadata::<Secret>(&name).await?.map(|metadata| KnownObject::from(&metadata));
+        let (wrote, _) = self.bring_about(secret, live.as_ref()).await?;
         self.unless_fought(Object::of::<Secret>(&name), wrote)
     }
 
@@ -157,10 +157,10 @@ impl Writer {
     where
         K: Child + Clone + Debug + DeserializeOwned,
     {
-        let Some(known) = K::shelf(&self.stores).get(&self.namespace, name).filter(|known| self.owns(&known.metadata)) else {
+        let Some(known) = K::shelf(&self.stores).get(&self.namespace, name).filter(|known| self.controls(known)) else {
             return Ok(Wrote::Unchanged);
         };
-        let parameters = with_uid(known.metadata.uid.as_deref());
+        let parameters = with_uid(known.uid());
         let api: Api<K> = self.api();
         self.count::<K>(Step::Delete);
         let deleted = patiently(Step::Delete, Object::of::<K>(name), || api.delete(name, &parameters)).await;
@@ -347,12 +347,12 @@ impl Writer {
     }
 
     /// Writes an object when there is a need to; returns what the API server made of it.
-    async fn bring_about<K>(&self, object: K, live: Option<ObjectMeta>) -> Result<(Wrote, Option<K>)>
+    async fn bring_about<K>(&self, object: K, live: Option<&KnownObject>) -> Result<(Wrote, Option<KnownObject>)>
     where
         K: Resource<DynamicType = (), Scope = NamespaceResourceScope> + Clone + Debug + Serialize + DeserializeOwned,
     {
         let key = Object::of::<K>(&name_of(object.meta()));
-        let wrote = match self.need(&object, live.as_ref())? {
+        let wrote = match self.need(&object, live)? {
             Need::Nothing => return Ok((Wrote::Unchanged, None)),
             Need::Apply => Wrote::Changed,
             Need::Adopt if !self.may_adopt().await? => return Ok((Wrote::Unchanged, None)),
@@ -363,33 +363,36 @@ impl Writer {
                 return Err(Error::Contested { object: key, field, by });
             }
             Need::PutBack(field) => {
-                // Only our own entry is kept in memory; who wrote last is asked for when somebody wants to know.
+                // Only our own entry is kept; who wrote last is asked for when somebody wants to know.
                 let by = self.metadata::<K>(&key.name).await?.as_ref().and_then(fields::last_other);
                 let told = Told { field, by };
                 self.contests.tell(&key.to_string(), told.clone());
                 Wrote::PutBack(told)
             }
         };
-        let applied = self.patch(object, live.and_then(|live| live.uid)).await?;
-        self.contests.applied(&key.to_string(), fields::digest(applied.meta()));
+        let uid = live.and_then(|live| live.uid()).map(str::to_owned);
+        let applied = KnownObject::from(self.patch(object, uid).await?.meta());
+        self.contests.applied(&key.to_string(), fields::digest(applied.fields()));
         Ok((wrote, Some(applied)))
     }
 
-    fn need<K: Resource<DynamicType = ()> + Serialize>(&self, object: &K, live: Option<&ObjectMeta>) -> Result<Need> {
+    fn need<K: Resource<DynamicType = ()> + Serialize>(&self, object: &K, live: Option<&KnownObject>) -> Result<Need> {
         let key = || Object::of::<K>(&name_of(object.meta()));
         let Some(live) = live else { return Ok(Need::Apply) };
-        if !self.owns(live) {
+        if !self.controls(live) {
             return if adopt::is_orphan(live, object.meta()) {
                 Ok(Need::Adopt)
             } else {
                 Err(Error::NameConflict { object: key() })
             };
         }
-        if rendered(live) != rendered(object.meta()) || live.deletion_timestamp.is_some() {
+        if live.rendered() != rendered(object.meta()) || live.is_terminating() {
             return Ok(Need::Apply);
         }
-        match fields::lost(object, live) {
-            Some(field) if !self.contests.is_all_we_get(&key().to_string(), fields::digest(live)) => Ok(Need::PutBack(field)),
+        match fields::lost(object, live.fields()) {
+            Some(field) if !self.contests.is_all_we_get(&key().to_string(), fields::digest(live.fields())) => {
+                Ok(Need::PutBack(field))
+            }
             Some(_) | None => Ok(Need::Nothing),
         }
     }
@@ -420,6 +423,10 @@ impl Writer {
         metadata.owner_references.iter().flatten().any(|owner| owner.controller == Some(true) && owner.uid == self.owner)
     }
 
+    fn controls(&self, object: &KnownObject) -> bool {
+        object.controller().is_some_and(|controller| *controller.uid == *self.owner)
+    }
+
     fn count<K: Resource<DynamicType = ()>>(&self, step: Step) {
         let write = Write { kind: Object::of::<K>("").kind, step: step.as_str() };
         self.metrics.writes.get_or_create(&write).inc();
@@ -447,12 +454,6 @@ fn name_of(metadata: &ObjectMeta) -> String {
     metadata.name.clone().unwrap_or_default()
 }
 
-fn rendered(metadata: &ObjectMeta) -> Option<&String> {
-    metadata.annotations.as_ref().and_then(|annotations| annotations.get(names::ANNOTATION_RENDERED_HASH))
-}
-
-fn metadata_of<K: Resource>(object: &K) -> PartialObjectMeta<K> {
-    let mut metadata = object.meta().clone();
-    fields::keep_ours(&mut metadata);
-    PartialObjectMeta { types: None, metadata, _phantom: std::marker::PhantomData }
+fn rendered(metadata: &ObjectMeta) -> Option<&str> {
+    metadata.annotations.as_ref()?.get(names::ANNOTATION_RENDERED_HASH).map(String::as_str)
 }

@@ -9,6 +9,7 @@ use kube::client::ClientBuilder;
 use kube::config::{KubeConfigOptions, Kubeconfig};
 use kube::{Client, Config};
 use tokio::time::{Instant, sleep, timeout_at};
+use tower::limit::ConcurrencyLimitLayer;
 
 use crate::error::{Error, Object, Result, Step};
 use crate::leader::{Closed, Fence};
@@ -19,6 +20,9 @@ const DEADLINE: Duration = Duration::from_secs(10);
 const TRIES: u32 = 3;
 /// Before the second try; doubled for the third.
 const FIRST_PAUSE: Duration = Duration::from_millis(200);
+/// Requests under way at one time: so many connections the API server has to hold, and we. Each takes 60 KB, and those of a
+/// burst stay: hyper's pool looks for idle ones only when it needs one, and takes the one used last.
+const AT_ONCE: usize = 32;
 /// To establish a connection.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 
@@ -28,7 +32,8 @@ const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
 /// When no configuration is found, or the one found cannot be used.
 pub async fn connect(config: &crate::config::Config, fence: &Fence) -> Result<Client> {
     let builder = ClientBuilder::try_from(find(config).await?).map_err(|e| Error::Connect(e.into()))?;
-    Ok(builder.with_layer(fence).build())
+    // The fence is passed last, by a request that has its turn.
+    Ok(builder.with_layer(fence).with_layer(&ConcurrencyLimitLayer::new(AT_ONCE)).build())
 }
 
 /// A client for the lease alone, with connections of its own: it is what opens the fence, and no other request delays it.

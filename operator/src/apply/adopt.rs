@@ -16,7 +16,7 @@ use super::{Writer, is_gone};
 use crate::client::patiently;
 use crate::error::{Object, Result, Step};
 use crate::names;
-use crate::observe::{KnownPod, Shelved as _};
+use crate::observe::{KnownObject, KnownPod, Shelved as _};
 
 // === impl Writer ===
 
@@ -70,9 +70,11 @@ impl Writer {
 }
 
 /// Whether an object has no controller and the labels of the one that is to be applied.
-pub(super) fn is_orphan(live: &ObjectMeta, object: &ObjectMeta) -> bool {
-    let label = |metadata: &ObjectMeta, key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key)).cloned();
-    let same = |key| label(live, key).is_some() && label(live, key) == label(object, key);
-    let has_controller = live.owner_references.iter().flatten().any(|owner| owner.controller == Some(true));
-    !has_controller && live.deletion_timestamp.is_none() && same(names::LABEL_CLUSTER) && same(names::LABEL_MANAGED_BY)
+pub(super) fn is_orphan(live: &KnownObject, object: &ObjectMeta) -> bool {
+    let label = |key: &str| object.labels.as_ref().and_then(|labels| labels.get(key)).map(String::as_str);
+    let same = |label: Option<&str>, wanted: Option<&str>| label.is_some() && label == wanted;
+    live.controller().is_none()
+        && !live.is_terminating()
+        && same(live.cluster(), label(names::LABEL_CLUSTER))
+        && same(live.managed_by(), label(names::LABEL_MANAGED_BY))
 }

@@ -175,7 +175,7 @@ async fn what_an_admission_webhook_rewrites_is_applied_once() {
     api.seize("services/tools", "/metadata/labels/mcpcluster.dev~1cluster", json!("other"));
     // The API server's answer to our last apply was what is there now.
     let live: ObjectMeta = serde_json::from_value(api.object("services/tools").unwrap()["metadata"].clone()).unwrap();
-    contests.applied("Service tools", fields::digest(&live));
+    contests.applied("Service tools", fields::digest(fields::ours(&live).as_deref()));
     let (client, stores) = api.client().await;
     let writer = Writer::new(client, Arc::default(), stores, contests, &cluster());
     api.take_writes();

@@ -3,6 +3,7 @@
 pub mod fields;
 mod known;
 mod nodes;
+mod object;
 mod rounds;
 mod scrape;
 mod shelf;
@@ -10,6 +11,7 @@ mod watches;
 
 pub use known::KnownPod;
 pub use nodes::is_leaving;
+pub use object::{Controller, KnownObject};
 pub use scrape::{Scraper, Target};
 pub use shelf::{Shelf, Shelved};
 pub use watches::{Child, Stores, Wake, watch};

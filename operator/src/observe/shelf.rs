@@ -8,7 +8,6 @@ use std::ops::Bound;
 use std::sync::{Arc, PoisonError, RwLock};
 use std::time::Duration;
 
-use kube::core::PartialObjectMeta;
 use kube::runtime::watcher::Event;
 use tokio::sync::watch;
 use tokio::time::Instant;
@@ -28,24 +27,6 @@ pub trait Shelved {
     fn version(&self) -> Option<&str>;
     /// Shares memory with a similar object.
     fn share(&mut self, _with: &Self) {}
-}
-
-impl<K> Shelved for PartialObjectMeta<K> {
-    fn namespace(&self) -> &str {
-        self.metadata.namespace.as_deref().unwrap_or_default()
-    }
-
-    fn name(&self) -> &str {
-        self.metadata.name.as_deref().unwrap_or_default()
-    }
-
-    fn uid(&self) -> Option<&str> {
-        self.metadata.uid.as_deref()
-    }
-
-    fn version(&self) -> Option<&str> {
-        self.metadata.resource_version.as_deref()
-    }
 }
 
 /// Objects of one kind, by namespace and name.

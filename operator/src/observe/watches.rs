@@ -3,7 +3,7 @@
 //! # RBAC
 //! get, list, watch on mcpclusters, pods, services, configmaps, serviceaccounts, poddisruptionbudgets, networkpolicies.
 
-use std::collections::{BTreeMap, BTreeSet, HashMap};
+use std::collections::{BTreeSet, HashMap};
 use std::fmt::Debug;
 use std::hash::{DefaultHasher, Hash, Hasher};
 use std::sync::{Arc, Mutex, PoisonError};
@@ -14,7 +14,7 @@ use futures::{StreamExt as _, TryStreamExt as _};
 use k8s_openapi::api::core::v1::{ConfigMap, Pod, Service, ServiceAccount};
 use k8s_openapi::api::networking::v1::NetworkPolicy;
 use k8s_openapi::api::policy::v1::PodDisruptionBudget;
-use k8s_openapi::apimachinery::pkg::apis::meta::v1::{ObjectMeta, OwnerReference};
+use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use kube::core::PartialObjectMeta;
 use kube::runtime::reflector::store::Writer;
 use kube::runtime::reflector::{ObjectRef, Store};
@@ -25,7 +25,7 @@ use mcp_crds::McpCluster;
 use serde::de::DeserializeOwned;
 use tokio::task::JoinSet;
 
-use super::{KnownPod, Shelf, Shelved as _, fields};
+use super::{KnownObject, KnownPod, Shelf, Shelved as _};
 use crate::error::Error;
 use crate::names;
 
@@ -67,15 +67,15 @@ pub struct Stores {
     /// Pods of any cluster.
     pub pods: Shelf<KnownPod>,
     /// Metadata of the Services.
-    pub services: Shelf<PartialObjectMeta<Service>>,
+    pub services: Shelf<KnownObject>,
     /// Metadata of the ConfigMaps that are ours.
-    pub config_maps: Shelf<PartialObjectMeta<ConfigMap>>,
+    pub config_maps: Shelf<KnownObject>,
     /// Metadata of the ServiceAccounts.
-    pub accounts: Shelf<PartialObjectMeta<ServiceAccount>>,
+    pub accounts: Shelf<KnownObject>,
     /// Metadata of the disruption budgets.
-    pub budgets: Shelf<PartialObjectMeta<PodDisruptionBudget>>,
+    pub budgets: Shelf<KnownObject>,
     /// Metadata of the network policies.
-    pub policies: Shelf<PartialObjectMeta<NetworkPolicy>>,
+    pub policies: Shelf<KnownObject>,
     /// Pods that went out of sight without being deleted, by namespace and name: somebody may have taken their labels.
     strays: Mutex<BTreeSet<(String, String)>>,
 }
@@ -83,35 +83,35 @@ pub struct Stores {
 /// A kind of object we own and watch by its metadata.
 pub trait Child: Resource<DynamicType = (), Scope = k8s_openapi::NamespaceResourceScope> + Sized {
     /// Where its metadata are.
-    fn shelf(stores: &Stores) -> &Shelf<PartialObjectMeta<Self>>;
+    fn shelf(stores: &Stores) -> &Shelf<KnownObject>;
 }
 
 impl Child for Service {
-    fn shelf(stores: &Stores) -> &Shelf<PartialObjectMeta<Self>> {
+    fn shelf(stores: &Stores) -> &Shelf<KnownObject> {
         &stores.services
     }
 }
 
 impl Child for ConfigMap {
-    fn shelf(stores: &Stores) -> &Shelf<PartialObjectMeta<Self>> {
+    fn shelf(stores: &Stores) -> &Shelf<KnownObject> {
         &stores.config_maps
     }
 }
 
 impl Child for ServiceAccount {
-    fn shelf(stores: &Stores) -> &Shelf<PartialObjectMeta<Self>> {
+    fn shelf(stores: &Stores) -> &Shelf<KnownObject> {
         &stores.accounts
     }
 }
 
 impl Child for PodDisruptionBudget {
-    fn shelf(stores: &Stores) -> &Shelf<PartialObjectMeta<Self>> {
+    fn shelf(stores: &Stores) -> &Shelf<KnownObject> {
         &stores.budgets
     }
 }
 
 impl Child for NetworkPolicy {
-    fn shelf(stores: &Stores) -> &Shelf<PartialObjectMeta<Self>> {
+    fn shelf(stores: &Stores) -> &Shelf<KnownObject> {
         &stores.policies
     }
 }
@@ -305,7 +305,10 @@ async fn watch_pods(api: Api<Pod>, stores: Arc<Stores>, wakes: UnboundedSender<W
             if gone && !pod.is_terminating() {
                 stores.stray(pod.namespace(), pod.name());
             }
-            wake_owner(pod.owners(), Some(pod.labels()), Some(pod.namespace()), &wakes);
+            let controller = pod.owners().iter().find(|owner| owner.controller == Some(true));
+            let controller = controller.map(|owner| (&*owner.kind, &*owner.name));
+            let label = pod.labels().get(names::LABEL_CLUSTER).map(String::as_str);
+            wake_owner(controller, label, pod.namespace(), &wakes);
         }
     })
     .await
@@ -316,8 +319,8 @@ where
     K: Child + Clone + DeserializeOwned + Debug + Send + Sync + 'static,
 {
     follow(api, ours(), stores.asked_again(), "a watch of owned objects", |event| {
-        for (object, _) in K::shelf(&stores).learn(event.modify(prune)) {
-            wake_owner_of(&object.metadata, &wakes);
+        for (object, _) in K::shelf(&stores).learn(known(event)) {
+            wake_owner_of(&object, &wakes);
         }
     })
     .await
@@ -338,13 +341,14 @@ async fn watch_config_maps(api: Api<PartialObjectMeta<ConfigMap>>, stores: Arc<S
             let (namespace, name) = (text(object.metadata.namespace.as_ref()), text(object.metadata.name.as_ref()));
             // One of ours whose labels somebody took is seen no longer, as with every other kind.
             if stores.config_maps.get(&namespace, &name).is_some() {
+                let object = KnownObject::from(object);
                 stores.config_maps.removed(&object);
-                wake_owner_of(&object.metadata, &wakes);
+                wake_owner_of(&object, &wakes);
             }
             send(&wakes, Wake::ConfigMap { namespace, name });
         }
-        for (object, _) in event.map(|event| stores.config_maps.learn(event.modify(prune))).unwrap_or_default() {
-            wake_owner_of(&object.metadata, &wakes);
+        for (object, _) in event.map(|event| stores.config_maps.learn(known(event))).unwrap_or_default() {
+            wake_owner_of(&object, &wakes);
         }
     })
     .await
@@ -364,26 +368,21 @@ fn predicate(cluster: &McpCluster) -> u64 {
     hasher.finish()
 }
 
-/// Wakes the cluster that owns an object; of an object that lost its owner, the cluster that its label names.
-fn wake_owner(
-    owners: &[OwnerReference],
-    labels: Option<&BTreeMap<String, String>>,
-    namespace: Option<&str>,
-    wakes: &UnboundedSender<Wake>,
-) {
-    let kind = McpCluster::kind(&());
-    let name = match owners.iter().find(|owner| owner.controller == Some(true)) {
-        Some(owner) => Some(&owner.name).filter(|_| owner.kind == kind),
-        None => labels.and_then(|labels| labels.get(names::LABEL_CLUSTER)),
+/// Wakes the cluster that controls an object, by the kind and name of its controller; of an object that lost its owner, the
+/// cluster that its label names.
+fn wake_owner(controller: Option<(&str, &str)>, label: Option<&str>, namespace: &str, wakes: &UnboundedSender<Wake>) {
+    let name = match controller {
+        Some((kind, name)) => Some(name).filter(|_| kind == McpCluster::kind(&())),
+        None => label,
     };
-    if let Some((name, namespace)) = name.zip(namespace) {
+    if let Some(name) = name {
         send(wakes, Wake::Cluster(ObjectRef::new(name).within(namespace)));
     }
 }
 
-fn wake_owner_of(metadata: &ObjectMeta, wakes: &UnboundedSender<Wake>) {
-    let owners = metadata.owner_references.as_deref().unwrap_or_default();
-    wake_owner(owners, metadata.labels.as_ref(), metadata.namespace.as_deref(), wakes);
+fn wake_owner_of(object: &KnownObject, wakes: &UnboundedSender<Wake>) {
+    let controller = object.controller().map(|controller| (&*controller.kind, &*controller.name));
+    wake_owner(controller, object.cluster(), object.namespace(), wakes);
 }
 
 /// The receiver lives as long as the watches; when it is gone, so is the process.
@@ -399,18 +398,13 @@ fn text(text: Option<&String>) -> String {
     text.cloned().unwrap_or_default()
 }
 
-/// Memory is for what a pass reads.
-fn prune<K: Resource>(object: &mut K) {
-    fields::keep_ours(object.meta_mut());
-}
-
-/// Of a pod only what a pass reads.
-fn known(event: Event<Pod>) -> Event<KnownPod> {
+/// Of an object only what a pass reads.
+fn known<K, L: From<K>>(event: Event<K>) -> Event<L> {
     match event {
         Event::Init => Event::Init,
-        Event::InitApply(pod) => Event::InitApply(pod.into()),
+        Event::InitApply(object) => Event::InitApply(object.into()),
         Event::InitDone => Event::InitDone,
-        Event::Apply(pod) => Event::Apply(pod.into()),
-        Event::Delete(pod) => Event::Delete(pod.into()),
+        Event::Apply(object) => Event::Apply(object.into()),
+        Event::Delete(object) => Event::Delete(object.into()),
     }
 }
