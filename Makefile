@@ -53,7 +53,7 @@ deny: $(TOOLS)/bin/cargo-deny ## Bans, licenses and sources of everything that i
 	$(TOOLS)/bin/cargo-deny --all-features --log-level error check bans licenses sources
 
 $(TOOLS)/bin/cargo-deny:
-	$(CARGO) install --locked --quiet --root $(TOOLS) cargo-deny@$(CARGO_DENY_VERSION)
+	env -u CARGO_TARGET_DIR $(CARGO) install --locked --quiet --root $(TOOLS) cargo-deny@$(CARGO_DENY_VERSION)
 
 .PHONY: generate
 generate: ## Write the generated files again: the CRD and the API reference
@@ -116,7 +116,7 @@ mutants: $(TOOLS)/bin/cargo-mutants ## Break each line of the autoscaler and the
 	@ONLY='$(ONLY)' SHARD='$(SHARD)' tests/run/mutants $<
 
 $(TOOLS)/bin/cargo-mutants:
-	$(CARGO) install --locked --quiet --root $(TOOLS) cargo-mutants@$(CARGO_MUTANTS_VERSION)
+	env -u CARGO_TARGET_DIR $(CARGO) install --locked --quiet --root $(TOOLS) cargo-mutants@$(CARGO_MUTANTS_VERSION)
 
 # Cargo's folder of what it built, and the profile of what is measured.
 BUILT := $(or $(CARGO_TARGET_DIR),target)
