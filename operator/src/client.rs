@@ -101,8 +101,13 @@ fn passes(error: &kube::Error) -> bool {
 #[cfg(test)]
 mod tests {
     use std::cell::Cell;
+    use std::sync::Arc;
+    use std::sync::atomic::AtomicUsize;
+    use std::sync::atomic::Ordering::Relaxed;
 
     use kube::core::Status;
+    use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
+    use tokio::net::TcpListener;
 
     use super::*;
 
@@ -142,5 +147,47 @@ mod tests {
         let result: Result<()> = patiently(Step::Delete, object(), std::future::pending::<kube::Result<()>>).await;
         assert!(matches!(result, Err(Error::Timeout { .. })));
         assert_eq!(begun.elapsed(), DEADLINE);
+    }
+
+    /// An API server that takes its time, and the most requests it had to answer at one time.
+    async fn slow_server() -> (std::net::SocketAddr, Arc<AtomicUsize>) {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        let (address, most) = (listener.local_addr().unwrap(), Arc::new(AtomicUsize::new(0)));
+        let (open, counted) = (Arc::new(AtomicUsize::new(0)), most.clone());
+        tokio::spawn(async move {
+            loop {
+                let (mut socket, _) = listener.accept().await.unwrap();
+                let (open, counted) = (open.clone(), counted.clone());
+                tokio::spawn(async move {
+                    let mut buffer = [0; 4096];
+                    while socket.read(&mut buffer).await.is_ok_and(|read| read > 0) {
+                        counted.fetch_max(open.fetch_add(1, Relaxed) + 1, Relaxed);
+                        sleep(Duration::from_millis(20)).await;
+                        open.fetch_sub(1, Relaxed);
+                        socket.write_all(b"HTTP/1.1 200 OK\r\ncontent-length: 2\r\n\r\n{}").await.unwrap();
+                    }
+                });
+            }
+        });
+        (address, most)
+    }
+
+    #[tokio::test]
+    async fn a_burst_of_requests_is_sent_a_few_at_a_time() {
+        let (address, most) = slow_server().await;
+        let scratch = tempfile::tempdir().unwrap();
+        let kubeconfig = scratch.path().join("kubeconfig");
+        let text = format!(
+            "apiVersion: v1\nkind: Config\ncurrent-context: it\nclusters: [{{name: it, cluster: {{server: \"http://{address}\"}}}}]\n\
+             users: [{{name: it, user: {{}}}}]\ncontexts: [{{name: it, context: {{cluster: it, user: it}}}}]\n"
+        );
+        std::fs::write(&kubeconfig, text).unwrap();
+        let config =
+            crate::config::tests::parse(&["--kubeconfig", kubeconfig.to_str().unwrap(), "--leader-elect=false"]).unwrap();
+        let client = connect(&config, &Fence::none()).await.unwrap();
+        let ask = async || client.request_text(http::Request::get("/version").body(vec![]).unwrap()).await.unwrap();
+        let answers = futures::future::join_all((0..10 * AT_ONCE).map(|_| ask())).await;
+        assert!(answers.iter().all(|answer| answer == "{}"));
+        assert!((2..=AT_ONCE).contains(&most.load(Relaxed)), "{most:?}");
     }
 }

@@ -291,7 +291,7 @@ fn is_dns_label(name: &str) -> bool {
 }
 
 #[cfg(test)]
-mod tests {
+pub(crate) mod tests {
     use clap::Parser;
 
     use super::*;
@@ -302,7 +302,7 @@ mod tests {
         settings: Settings,
     }
 
-    fn parse(flags: &[&str]) -> Result<Config, BadSettings> {
+    pub(crate) fn parse(flags: &[&str]) -> Result<Config, BadSettings> {
         Config::parse(&Line::parse_from(std::iter::once(&"mcp-operator").chain(flags)).settings)
     }
 
