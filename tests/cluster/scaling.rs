@@ -166,6 +166,7 @@ pub(crate) async fn full_shards_answer_503_and_retry_after(namespace: Namespace)
     let endpoint = cluster.endpoint().await?;
 
     let held = fill(&endpoint, ROOM, &Era::BOTH).await?;
+    cluster.until_condition("Available", "False", "AtCapacity", DECIDES_WITHIN).await?;
     // Full everywhere: every client gets an answer it can act on, and what is held stays.
     for era in Era::BOTH {
         for _ in 0..10 {
