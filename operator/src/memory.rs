@@ -11,7 +11,7 @@ use k8s_openapi::apimachinery::pkg::apis::meta::v1::ObjectMeta;
 use mcp_crds::McpClusterStatus;
 use mcp_crds::catalog::{Compiled, ConfigMapData};
 use mcp_crds::control::KeyRing;
-use mcp_crds::load::Member;
+use mcp_crds::load::{LoadReport, Member};
 
 use crate::apply::Contests;
 use crate::budget::Place;
@@ -187,12 +187,15 @@ impl Memory {
     }
 
     /// Takes in a report; one that a later one of the same process overtook is dropped.
-    pub fn hear(&mut self, pod: &str, received: Received) {
-        let overtaken = self.reports.get(pod).is_some_and(|known| {
-            known.report.incarnation == received.report.incarnation && known.report.seq > received.report.seq
-        });
-        if !overtaken {
+    pub fn hear(&mut self, pod: &str, mut received: Received) {
+        let Some(known) = self.reports.get_mut(pod) else {
             self.reports.insert(pod.to_owned(), received);
+            return;
+        };
+        let overtaken = known.report.incarnation == received.report.incarnation && known.report.seq > received.report.seq;
+        if !overtaken {
+            keep_texts(&mut received.report, &mut known.report);
+            *known = received;
         }
     }
 
@@ -253,6 +256,26 @@ pub fn backoff(times: u32, jitter: f64) -> Duration {
     whole.mul_f64(0.5 + jitter.clamp(0.0, 1.0) / 2.0)
 }
 
+/// Goes on with the texts that did not change. Thousands of new ones every few seconds, each among what a round needs for a moment,
+/// would hold the memory of all of that.
+fn keep_texts(new: &mut LoadReport, old: &mut LoadReport) {
+    let LoadReport { incarnation, catalog_hash, catalog_staged, catalog_error, key_ids, sealing_key_id, version, .. } = old;
+    let texts = [
+        (&mut new.incarnation, incarnation),
+        (&mut new.catalog_hash, catalog_hash),
+        (&mut new.catalog_staged, catalog_staged),
+        (&mut new.catalog_error, catalog_error),
+        (&mut new.sealing_key_id, sealing_key_id),
+        (&mut new.version, version),
+    ];
+    for (new, old) in texts.into_iter().filter(|(new, old)| new == old) {
+        std::mem::swap(new, old);
+    }
+    if new.key_ids == *key_ids {
+        std::mem::swap(&mut new.key_ids, key_ids);
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use mcp_crds::load::LoadReport;
@@ -276,6 +299,25 @@ mod tests {
         assert_eq!(memory.reports["u"].report.seq, 7);
         memory.hear("u", report("b", 1));
         assert_eq!(memory.reports["u"].report.seq, 1);
+    }
+
+    #[test]
+    fn texts_of_a_report_that_did_not_change_stay_where_they_are() {
+        let mut memory = Memory::new(at(0));
+        let with = |hash: &str, seq| {
+            let mut received = report("a", seq);
+            received.report.catalog_hash = hash.into();
+            received.report.key_ids = vec!["k".into()];
+            received
+        };
+        let kept = |memory: &Memory| {
+            let report = &memory.reports["u"].report;
+            (report.seq, report.catalog_hash.clone(), report.incarnation.as_ptr(), report.key_ids.as_ptr())
+        };
+        memory.hear("u", with("one", 1));
+        let (_, _, incarnation, key_ids) = kept(&memory);
+        memory.hear("u", with("two", 2));
+        assert_eq!(kept(&memory), (2, "two".into(), incarnation, key_ids));
     }
 
     #[test]

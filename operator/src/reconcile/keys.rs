@@ -56,7 +56,9 @@ impl Context {
         self.remember(cluster, |memory| {
             memory.keys = Some((Arc::new(keys.ring), now));
             memory.rotation.record = keys.record;
-            memory.rotation.read = metadata;
+            // What names this version of it: there are hundreds, and their managed fields are trees.
+            let ObjectMeta { name, uid, resource_version, .. } = metadata;
+            memory.rotation.read = ObjectMeta { name, uid, resource_version, ..ObjectMeta::default() };
         });
     }
 

@@ -47,10 +47,21 @@ fn a_shard_whose_memory_falls_with_its_streams_is_shed_until_it_is_cool_and_not_
     let sheds = decisions.iter().filter(|decision| !decision.sheds.is_empty()).count();
     assert!((2..=4).contains(&sheds), "{sheds}");
     assert!(decisions.iter().all(|decision| decision.retiring.is_empty() && decision.census.fruitless.is_empty()));
-    assert!(decisions[..12].iter().all(|decision| decision.sheds.is_empty()), "streams may leave by themselves");
+    let waits = |decision: &Decision| decision.sheds.is_empty() && decision.census.shedding.is_empty();
+    assert!(decisions[..12].iter().all(waits), "streams may leave by themselves");
     assert!(decisions[12].census.shedding.contains("tools-1"));
     assert!(decisions.last().unwrap().census.shedding.is_empty());
     assert!(!words::is_hot(&Policy::of(&story.cluster.observed.cluster.spec), &member(&story, 1)));
+}
+
+#[test]
+fn where_all_are_hot_nobody_has_room_and_nothing_is_shed() {
+    let mut story = Story::settled(Cluster::autoscaled(1, 300).with_ready(2).each(|s| s.load(1000, 420 * MIB)));
+    for _ in 0..60 {
+        let decision = story.pass(5);
+        assert!(decision.sheds.is_empty() && decision.census.shedding.is_empty());
+        assert!(decision.desired > 2, "they are scaled for");
+    }
 }
 
 #[test]

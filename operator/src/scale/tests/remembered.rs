@@ -32,6 +32,66 @@ fn clients_of_a_pod_that_ends_are_missed_once_and_not_again_when_it_is_gone() {
 }
 
 #[test]
+fn clients_are_waited_for_no_longer_because_a_shard_without_any_went() {
+    let last = |change: fn(Cluster) -> Cluster| {
+        let mut story = Story::settled(Cluster::autoscaled(1, 300).with_ready(5).each(|s| s.load(2000, 60 * MIB)));
+        story.change(|cluster| cluster.shard(1, |s| s.load(0, 40 * MIB)).shard(4, |s| s.load(0, 40 * MIB)));
+        story.pass(60);
+        story.change(|cluster| cluster.shard(2, |s| s.terminating = Some(at(60))));
+        assert_eq!(story.pass(200).numbers.demand, 6000);
+        story.change(change);
+        story.pass(5);
+        story.pass(105).numbers.demand
+    };
+    assert_eq!(last(|cluster| cluster), 4000, "they stay away");
+    assert_eq!(
+        last(|mut cluster| {
+            cluster.observed.shards.remove(1);
+            cluster
+        }),
+        4000,
+        "one from between others"
+    );
+    assert_eq!(
+        last(|mut cluster| {
+            cluster.observed.shards.pop();
+            cluster
+        }),
+        4000,
+        "the last one"
+    );
+    assert_eq!(last(|cluster| cluster.shard(1, |s| s.terminating = Some(at(260)))), 4000, "one that ends");
+}
+
+#[test]
+fn what_was_there_more_than_three_minutes_ago_bounds_no_growth() {
+    let mut history = History::default();
+    history.note_total(8000, at(0));
+    history.note_total(2000, at(240));
+    assert_eq!(history.growth(4000, at(280)), 1000, "half of what came in 40 s: a start takes 20");
+}
+
+#[test]
+fn a_shard_is_evidence_of_what_a_connection_costs_when_it_has_been_ready_for_more_than_a_minute() {
+    let mut story = Story::settled(Cluster::autoscaled(1, 300).with_ready(1).each(|s| {
+        s.load(1000, 400 * MIB);
+        s.ready_changed = Some(at(0));
+    }));
+    assert_eq!(story.pass(60).numbers.bytes_per_load, 16 << 10);
+    assert!(story.pass(5).numbers.bytes_per_load > 300 << 10);
+}
+
+#[test]
+fn a_start_takes_what_nine_of_ten_took() {
+    let mut story = Story::settled(Cluster::autoscaled(1, 300).with_ready(10).each(|s| {
+        s.load(100, 60 * MIB);
+        s.ready_changed = s.created.map(|created| created + SignedDuration::from_secs(1 + i64::from(s.index)));
+    }));
+    story.pass(120);
+    assert_eq!(story.history.growth(1000 + 6000, story.now), 900, "9 s, of 6,000 in a minute");
+}
+
+#[test]
 fn what_came_within_half_a_minute_is_no_trend() {
     let mut story = Story::settled(Cluster::autoscaled(1, 300).with_ready(2).each(|s| s.load(100, 60 * MIB)));
     story.pass(5);
