@@ -12,9 +12,9 @@ use super::server::{Kind, Needs, Server, load, measure};
 use super::table::{Figure, Goal};
 use crate::request::Era;
 
-/// Of streams whose rate is measured, so many are opened at one time: the queue of a listener holds 1,024, and who finds it full
-/// tries again after a second.
-const WAVE: &str = "--wave=500";
+/// Of streams whose rate is measured, so many are opened at one time: who finds the queue of a listener full tries again after a
+/// second, and the shortest of them is full of 500.
+const WAVE: &str = "--wave=100";
 
 /// Memory is read when the process has been quiet for a moment.
 pub(super) const SETTLE: Duration = Duration::from_millis(1500);
