@@ -12,7 +12,7 @@ use super::server::{Kind, Needs, Server, load, measure};
 use super::table::{Figure, Goal};
 use crate::request::Era;
 
-/// Of streams whose rate is measured, so many are opened at one time: who finds the queue of a listener full tries again after a
+/// Where a rate or single connections are measured, so many are opened at one time: who finds the queue of a listener full tries again after a
 /// second, and the shortest of them is full of 500.
 const WAVE: &str = "--wave=100";
 
@@ -317,7 +317,7 @@ pub(super) fn idle(lab: &mut Lab) -> Result<(), String> {
             let server = lab.start(*kind)?;
             sleep(Duration::from_millis(300));
             let before = server.rss();
-            let mut worker = load(&["idle", &format!("--url={}", server.urls[0]), &format!("--connections={count}")])?;
+            let mut worker = load(&["idle", &format!("--url={}", server.urls[0]), &format!("--connections={count}"), WAVE])?;
             worker.hear("idle")?;
             let grown = server.rss().saturating_sub(before);
             worker.tell("again");
