@@ -1,7 +1,11 @@
 //! What is free goes back to the kernel at once. A binary of its own: nothing else allocates here.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../../tests/resident.rs"]
+mod resident;
+
 use mimalloc::MiMalloc;
+use resident::resident;
 
 /// That of the operator.
 #[global_allocator]
@@ -10,12 +14,6 @@ static ALLOCATOR: MiMalloc = MiMalloc;
 /// Objects of the size of a pod as it is listed.
 const OBJECTS: usize = 8_000;
 const BYTES: usize = 8 << 10;
-
-fn resident() -> usize {
-    let text = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
-    let line = text.lines().find(|line| line.starts_with("Rss:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
-}
 
 #[test]
 fn what_a_list_took_is_given_back_when_it_was_read() {

@@ -1,7 +1,11 @@
 //! What is freed goes back to the kernel when the memory guard asks for it. A binary of its own: nothing else allocates here.
 #![allow(clippy::unwrap_used)]
 
+#[path = "../../tests/resident.rs"]
+mod resident;
+
 use mcp_server::heap::{Allocator, purge};
+use resident::resident;
 
 #[global_allocator]
 static ALLOCATOR: Allocator = Allocator;
@@ -9,12 +13,6 @@ static ALLOCATOR: Allocator = Allocator;
 /// Blocks of the size of a read buffer, and one that stays between each two.
 const BLOCKS: usize = 8_000;
 const BYTES: usize = 8 << 10;
-
-fn resident() -> usize {
-    let text = std::fs::read_to_string("/proc/self/smaps_rollup").unwrap();
-    let line = text.lines().find(|line| line.starts_with("Rss:")).unwrap();
-    line.split_whitespace().nth(1).unwrap().parse::<usize>().unwrap() << 10
-}
 
 #[test]
 fn buffers_of_a_wave_go_back_to_the_kernel_though_something_small_was_kept_beside_each() {
