@@ -121,7 +121,7 @@ $(TOOLS)/bin/cargo-mutants:
 # Cargo's folder of what it built, and the profile of what is measured.
 BUILT := $(or $(CARGO_TARGET_DIR),target)
 PROFILE ?= release
-# Packages by themselves, as they ship.
+# Packages by themselves, with the profile and the flags of what ships.
 compile = $(if $(filter release,$(PROFILE)),images/compile $(1),$(CARGO) build --locked --profile $(PROFILE) $(addprefix -p ,$(1)))
 binaries = $(BUILT)/$(subst dev,debug,$(PROFILE))
 
