@@ -43,6 +43,7 @@ enum Admission {
 /// Accepts until the process leaves and the last connection has gone. Until then a newcomer is answered, whatever the phase:
 /// what waits in the kernel's queue when a socket is closed is reset.
 pub async fn accept(listener: TcpListener, shard: Arc<Shard>, connections: TaskTracker) {
+    configure(&listener);
     let lane = Arc::new(Semaphore::new(REFUSAL_LANE));
     let mut spare = Spare::new();
     loop {
@@ -72,7 +73,6 @@ pub async fn accept(listener: TcpListener, shard: Arc<Shard>, connections: TaskT
                 Err(_) => return,
             },
         };
-        configure(&stream);
         connections.spawn(serve::serve(stream, Arc::clone(&shard), admission));
     }
 }
@@ -111,15 +111,16 @@ fn last(listener: &TcpListener) -> Option<std::io::Result<(TcpStream, SocketAddr
     }
 }
 
-fn configure(stream: &TcpStream) {
-    // Each only makes a dead peer be noticed sooner; a socket without it still works.
-    let _ = stream.set_nodelay(true);
-    let _ = setsockopt(stream, sockopt::TcpUserTimeout, &USER_TIMEOUT_MS);
-    let _ = setsockopt(stream, sockopt::KeepAlive, &true);
-    let _ = setsockopt(stream, sockopt::TcpKeepIdle, &KEEP_ALIVE_SECONDS);
-    let _ = setsockopt(stream, sockopt::TcpKeepInterval, &(KEEP_ALIVE_SECONDS / 6));
-    let _ = setsockopt(stream, sockopt::TcpKeepCount, &3);
-    let _ = SockRef::from(stream).set_tcp_notsent_lowat(NOTSENT_LOWAT);
+/// What each accepted socket has from its listener, as Linux copies it: once, and not seven calls of the kernel for each connection.
+fn configure(listener: &TcpListener) {
+    // Each only makes a dead peer be noticed sooner, or an answer go sooner; a socket without it still works.
+    let _ = setsockopt(listener, sockopt::TcpNoDelay, &true);
+    let _ = setsockopt(listener, sockopt::TcpUserTimeout, &USER_TIMEOUT_MS);
+    let _ = setsockopt(listener, sockopt::KeepAlive, &true);
+    let _ = setsockopt(listener, sockopt::TcpKeepIdle, &KEEP_ALIVE_SECONDS);
+    let _ = setsockopt(listener, sockopt::TcpKeepInterval, &(KEEP_ALIVE_SECONDS / 6));
+    let _ = setsockopt(listener, sockopt::TcpKeepCount, &3);
+    let _ = SockRef::from(listener).set_tcp_notsent_lowat(NOTSENT_LOWAT);
 }
 
 /// The peer went away between its SYN and our accept.
@@ -166,6 +167,7 @@ mod handover_tests;
 
 #[cfg(test)]
 mod tests {
+    use nix::sys::socket::getsockopt;
     use tokio::io::{AsyncReadExt as _, AsyncWriteExt as _};
 
     use super::*;
@@ -192,6 +194,21 @@ mod tests {
         }
         timeout(crate::limits::REFUSAL_TIME, accepting).await.unwrap().unwrap();
         assert!(TcpStream::connect(address).await.is_err(), "the listener is closed");
+    }
+
+    #[tokio::test]
+    async fn an_accepted_socket_has_what_its_listener_was_given() {
+        let listener = TcpListener::bind("127.0.0.1:0").await.unwrap();
+        configure(&listener);
+        let _client = TcpStream::connect(listener.local_addr().unwrap()).await.unwrap();
+        let (socket, _) = listener.accept().await.unwrap();
+        assert!(socket.nodelay().unwrap());
+        assert_eq!(getsockopt(&socket, sockopt::TcpUserTimeout).unwrap(), USER_TIMEOUT_MS);
+        assert!(getsockopt(&socket, sockopt::KeepAlive).unwrap());
+        assert_eq!(getsockopt(&socket, sockopt::TcpKeepIdle).unwrap(), 60);
+        assert_eq!(getsockopt(&socket, sockopt::TcpKeepInterval).unwrap(), 10);
+        assert_eq!(getsockopt(&socket, sockopt::TcpKeepCount).unwrap(), 3);
+        assert_eq!(SockRef::from(&socket).tcp_notsent_lowat().unwrap(), NOTSENT_LOWAT);
     }
 
     #[tokio::test]
