@@ -16,7 +16,8 @@ pub const DISCARDED_BYTES: usize = 256 << 10;
 /// See [`DISCARDED_BYTES`].
 pub const DISCARD_TIME: Duration = Duration::from_secs(1);
 /// Part of the memory limit that each may take: bodies in flight, answers that clients have not taken, answers of REST APIs,
-/// events kept for clients that come back. Together they leave a shard half of it.
+/// events kept for clients that come back, records of tasks of other shards; and half as much each: results of tasks. Together
+/// they leave a shard five sixteenths of it.
 const BUDGET_DIVISOR: u64 = 8;
 /// Bytes of bodies in flight, and of answers, where there is no memory limit.
 const BUDGET_UNLIMITED: u64 = 256 << 20;
@@ -61,12 +62,12 @@ pub const STALLED_PERIODS: u8 = 4;
 pub const MAX_TASKS: usize = 1024;
 /// Bytes of the result of a task, or of what it asks.
 pub const MAX_TASK_RESULT: usize = 256 << 10;
-/// Bytes of all of them.
-pub const MAX_TASK_BYTES: usize = 32 << 20;
+/// Bytes of all of them, however large the shard is.
+const MAX_TASK_BYTES: u64 = 32 << 20;
 /// Tasks of other shards whose second record a shard keeps: all of one other, and as many again for one that goes.
 pub const MAX_TASK_COPIES: usize = 2 * MAX_TASKS;
-/// Bytes of all of them.
-pub const MAX_TASK_COPY_BYTES: usize = 2 * MAX_TASK_BYTES;
+/// Bytes of all of them, however large the shard is.
+const MAX_TASK_COPY_BYTES: u64 = 2 * MAX_TASK_BYTES;
 /// The longest a task is kept.
 pub const MAX_TASK_TTL: Duration = Duration::from_hours(24);
 /// Bytes of a task's state that go over streams; a client polls for a larger one.
@@ -130,13 +131,23 @@ pub struct Budgets {
     pub backends: u64,
     /// Of events kept for clients that come back.
     pub replay: u64,
+    /// Of results of tasks, and of what tasks ask.
+    pub tasks: u64,
+    /// Of records of tasks of other shards.
+    pub task_copies: u64,
 }
 
 impl Budgets {
     /// Of a process that may take so many bytes (0: no limit).
     pub fn of(memory_limit: u64) -> Self {
         let share = share(memory_limit);
-        Self { answers: share, backends: share.min(MAX_ANSWER_BYTES), replay: share.min(MAX_REPLAY_BYTES) }
+        Self {
+            answers: share,
+            backends: share.min(MAX_ANSWER_BYTES),
+            replay: share.min(MAX_REPLAY_BYTES),
+            tasks: (share / 2).min(MAX_TASK_BYTES),
+            task_copies: share.min(MAX_TASK_COPY_BYTES),
+        }
     }
 }
 
@@ -217,13 +228,22 @@ mod tests {
     }
 
     #[test]
-    fn all_budgets_together_leave_a_shard_half_of_its_memory() {
+    fn all_budgets_together_leave_a_shard_five_sixteenths_of_its_memory() {
         for limit in [64 << 20, 128 << 20, 512 << 20, 4 << 30] {
             let budgets = Budgets::of(limit);
             let bodies = Limits::of(&shard::Limits { max_request_size: 0, ..setting() }, 65_536, limit).body_budget;
-            assert!(budgets.answers + budgets.backends + budgets.replay + bodies <= limit / 2, "{limit}: {budgets:?}");
+            let Budgets { answers, backends, replay, tasks, task_copies } = budgets;
+            assert!(answers + backends + replay + tasks + task_copies + bodies <= limit / 16 * 11, "{limit}: {budgets:?}");
+            assert!(tasks >= 16 * MAX_TASK_RESULT as u64, "{limit}: {budgets:?}");
         }
-        assert_eq!(Budgets::of(4 << 30), Budgets { answers: 512 << 20, backends: 64 << 20, replay: 32 << 20 });
+        let large = Budgets {
+            answers: 512 << 20,
+            backends: 64 << 20,
+            replay: 32 << 20,
+            tasks: MAX_TASK_BYTES,
+            task_copies: MAX_TASK_COPY_BYTES,
+        };
+        assert_eq!(Budgets::of(4 << 30), large);
     }
 
     #[test]

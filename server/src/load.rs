@@ -93,6 +93,11 @@ impl Load {
         Self { budgets: Budgets::of(memory_limit), ..Self::default() }
     }
 
+    /// What may be held at one time.
+    pub fn budgets(&self) -> Budgets {
+        self.budgets
+    }
+
     /// Whether answers that clients have not taken leave no room for more of them.
     pub fn owes_all_it_may(&self) -> bool {
         self.owed_bytes() >= self.budgets.answers

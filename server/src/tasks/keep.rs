@@ -12,7 +12,7 @@ use tracing::{info, warn};
 use super::id::Key;
 use super::record::{Kept, Record};
 use super::said::{Message, Request, Said};
-use super::{Entry, Table, TaskId, Tasks, epoch_ms, lock, unfit};
+use super::{Entry, Table, TaskId, Tasks, epoch_ms, lock};
 use crate::auth::Principal;
 use crate::fault::{Fault, Refused};
 use crate::jsonrpc;
@@ -100,7 +100,7 @@ impl Tasks {
                 task.message = Some(message.clone());
             }
             (task.state, task.updated) = (state, epoch_ms().max(task.updated));
-            if let Some(why) = unfit(&task, *bytes - entry.bytes) {
+            if let Some(why) = self.unfit(&task, *bytes - entry.bytes) {
                 warn!(why, "a task fails: its state does not fit");
                 task.message = Some(why.clone());
                 task.state = State::Failed(jsonrpc::INTERNAL_ERROR, why);

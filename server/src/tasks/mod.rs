@@ -41,7 +41,7 @@ use crate::auth::Principal;
 use crate::exchange::Ask;
 use crate::fault::{Fault, Refused};
 use crate::jsonrpc;
-use crate::limits::{MAX_TASK_BYTES, MAX_TASK_NOTIFICATION, MAX_TASK_RESULT, MAX_TASK_TTL, MAX_TASKS};
+use crate::limits::{MAX_TASK_NOTIFICATION, MAX_TASK_RESULT, MAX_TASK_TTL, MAX_TASKS};
 use crate::load::{Load, RunningTask};
 use crate::mcp::subscriptions::Event;
 use crate::mcp::tasks::{State, Task};
@@ -123,7 +123,8 @@ struct Entry {
 impl Tasks {
     /// None yet.
     pub fn new(incarnation: Incarnation, tagger: Tagger, load: Arc<Load>) -> Self {
-        let table = Table { entries: HashMap::new(), bytes: 0, copies: Copies::new(incarnation) };
+        let copies = Copies::new(incarnation, load.budgets().task_copies);
+        let table = Table { entries: HashMap::new(), bytes: 0, copies };
         Self {
             incarnation,
             tagger,
@@ -303,6 +304,18 @@ impl Tasks {
         if id.runs == self.incarnation { Ok(id) } else { Err(elsewhere()) }
     }
 
+    /// Why a state may not be kept beside others that take so many bytes.
+    fn unfit(&self, task: &Task, others: usize) -> Option<String> {
+        let size = task.bytes();
+        if size > MAX_TASK_RESULT {
+            Some(format!("the result has {size} bytes, and a task keeps {MAX_TASK_RESULT}"))
+        } else if (others + size) as u64 > self.load.budgets().tasks {
+            Some("this server keeps all the results of tasks it may".to_owned())
+        } else {
+            None
+        }
+    }
+
     /// Changes a task that has not ended, tells who listens, and has the second record follow; none when there is no such task.
     fn change<T>(self: &Arc<Self>, number: u64, change: impl FnOnce(&mut Entry) -> T) -> Option<T> {
         let mut table = lock(&self.table);
@@ -314,7 +327,7 @@ impl Tasks {
             entry.record.task = before;
             return Some(changed);
         }
-        if let Some(why) = unfit(&entry.record.task, *bytes - entry.bytes) {
+        if let Some(why) = self.unfit(&entry.record.task, *bytes - entry.bytes) {
             entry.fail(why);
         }
         entry.weigh(bytes);
@@ -375,18 +388,6 @@ impl Entry {
     /// What the keeper is to have.
     fn newest(&self) -> &Task {
         self.ending.as_ref().unwrap_or(&self.record.task)
-    }
-}
-
-/// Why a state may not be kept beside others that take so many bytes.
-fn unfit(task: &Task, others: usize) -> Option<String> {
-    let size = task.bytes();
-    if size > MAX_TASK_RESULT {
-        Some(format!("the result has {size} bytes, and a task keeps {MAX_TASK_RESULT}"))
-    } else if others + size > MAX_TASK_BYTES {
-        Some("this server keeps all the results of tasks it may".to_owned())
-    } else {
-        None
     }
 }
 

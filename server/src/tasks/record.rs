@@ -11,7 +11,7 @@ use std::collections::hash_map;
 use std::sync::Arc;
 
 use super::id::{Key, TaskId};
-use crate::limits::{MAX_TASK_COPIES, MAX_TASK_COPY_BYTES, MAX_TASK_RESULT};
+use crate::limits::{MAX_TASK_COPIES, MAX_TASK_RESULT};
 use crate::mcp::tasks::{State, Task};
 use crate::session::Incarnation;
 
@@ -68,6 +68,7 @@ pub(super) struct Copies {
     own: Incarnation,
     records: HashMap<Key, Record>,
     bytes: usize,
+    most_bytes: usize,
 }
 
 impl Record {
@@ -83,9 +84,9 @@ impl Record {
 }
 
 impl Copies {
-    /// None yet; `own` is this process.
-    pub(super) fn new(own: Incarnation) -> Self {
-        Self { own, records: HashMap::new(), bytes: 0 }
+    /// None yet; `own` is this process. No more than `most_bytes` are kept.
+    pub(super) fn new(own: Incarnation, most_bytes: u64) -> Self {
+        Self { own, records: HashMap::new(), bytes: 0, most_bytes: usize::try_from(most_bytes).unwrap_or(usize::MAX) }
     }
 
     /// This process.
@@ -145,7 +146,7 @@ impl Copies {
         let before = self.records.get(&key).map_or(0, Record::bytes);
         let full = before == 0 && self.records.len() >= MAX_TASK_COPIES;
         let bytes = self.bytes - before + told.bytes();
-        if full || (bytes > MAX_TASK_COPY_BYTES && told.bytes() > before) {
+        if full || (bytes > self.most_bytes && told.bytes() > before) {
             return Taken::Full;
         }
         self.bytes = bytes;
@@ -156,7 +157,7 @@ impl Copies {
     /// This process answers for a task of which nobody has a record. Without room nothing is kept: it will be found out again.
     pub(super) fn give_up(&mut self, told: Record) {
         let key = told.id.key();
-        let fits = self.records.len() < MAX_TASK_COPIES && self.bytes + told.bytes() <= MAX_TASK_COPY_BYTES;
+        let fits = self.records.len() < MAX_TASK_COPIES && self.bytes + told.bytes() <= self.most_bytes;
         if fits && !self.records.contains_key(&key) {
             self.bytes += told.bytes();
             self.records.insert(key, Record { owner: self.own, kept: Kept::default(), ..told });
@@ -217,6 +218,7 @@ mod tests {
     const OWN: Incarnation = [1; 16];
     const RUNS: Incarnation = [5; 16];
     const NOW: u64 = 1_000;
+    const MOST_BYTES: u64 = 8 << 20;
 
     fn record(number: u64, version: u64, state: State) -> Record {
         let id = TaskId { runs: RUNS, keeps: OWN, number, created: NOW, ttl: 10_000 };
@@ -234,7 +236,7 @@ mod tests {
     }
 
     fn copies() -> Copies {
-        Copies::new(OWN)
+        Copies::new(OWN, MOST_BYTES)
     }
 
     #[test]
@@ -298,9 +300,7 @@ mod tests {
         }
         let (count, bytes) = copies.size();
         assert!(
-            bytes <= MAX_TASK_COPY_BYTES
-                && count as u64 == number
-                && bytes + MAX_TASK_RESULT + 2 * OVERHEAD > MAX_TASK_COPY_BYTES
+            bytes as u64 <= MOST_BYTES && count as u64 == number && (bytes + MAX_TASK_RESULT + 2 * OVERHEAD) as u64 > MOST_BYTES
         );
         assert_eq!(copies.take(RUNS, record(0, 2, done(MAX_TASK_RESULT - 2)), true, NOW), Taken::Kept, "no larger than before");
         copies.expire(NOW + 10_000 + GRACE);

@@ -1,13 +1,17 @@
 use std::future::pending;
 
 use super::*;
+use crate::limits::Budgets;
 use crate::mcp::tools::CallToolResult;
 use crate::session::{Sessions, generated_ring, random};
+
+/// The memory a shard may take here.
+const LIMIT: u64 = 64 << 20;
 
 fn tasks() -> Arc<Tasks> {
     let incarnation = random();
     let sessions = Sessions::new(incarnation, generated_ring()).unwrap();
-    Arc::new(Tasks::new(incarnation, sessions.tagger(), Arc::default()))
+    Arc::new(Tasks::new(incarnation, sessions.tagger(), Arc::new(Load::within(LIMIT))))
 }
 
 fn nobody() -> Principal {
@@ -38,7 +42,8 @@ async fn a_shard_keeps_so_many_tasks_and_takes_the_next_when_one_is_forgotten() 
 #[tokio::test(start_paused = true)]
 async fn results_share_a_budget_and_return_it_whole() {
     let tasks = tasks();
-    let fitting = MAX_TASK_BYTES / MAX_TASK_RESULT;
+    let budget = usize::try_from(Budgets::of(LIMIT).tasks).unwrap();
+    let fitting = budget / MAX_TASK_RESULT;
     let mut handles = Vec::new();
     for _ in 0..=fitting {
         let handle = tasks.create(&nobody(), TTL, None).await.unwrap();
@@ -54,7 +59,7 @@ async fn results_share_a_budget_and_return_it_whole() {
         over += usize::from(status(&tasks, handle).await == "failed");
     }
     assert_eq!(over, 1, "the one that does not fit says so");
-    assert!(tasks.counts().bytes <= MAX_TASK_BYTES);
+    assert!(tasks.counts().bytes <= budget);
     for handle in handles {
         handle.forget();
     }
