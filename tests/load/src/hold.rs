@@ -30,6 +30,8 @@ pub(crate) struct Plan {
     pub(crate) first: usize,
     /// Streams opened at one time.
     pub(crate) wave: usize,
+    /// Does not sleep while streams are opened.
+    pub(crate) spins: bool,
     /// A resource that all are subscribed to, instead of one each.
     pub(crate) uri: Option<String>,
     /// Streams that are never read.
@@ -133,6 +135,7 @@ fn told() -> Receiver<String> {
 impl Run<'_> {
     fn open_all(&mut self, start: Instant) -> Result<(), String> {
         let mut progress = Progress::new();
+        let wait = Duration::from_millis(if self.plan.spins { 0 } else { 50 });
         while self.held < self.plan.streams {
             let now = Instant::now();
             if self.opening == 0 {
@@ -144,7 +147,7 @@ impl Run<'_> {
                 }
                 self.next += new;
             }
-            for happened in self.engine.turn(Duration::from_millis(50)) {
+            for happened in self.engine.turn(wait) {
                 self.happened(&happened);
             }
             progress.tell(now, || format!("{} of {} streams are open", self.held, self.plan.streams));

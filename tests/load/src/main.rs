@@ -161,6 +161,9 @@ struct HoldFlags {
     /// Streams that are opened at one time.
     #[arg(long, value_name = "N", default_value_t = 2000, value_parser = value_parser!(u32).range(1..=100_000))]
     wave: u32,
+    /// Look for answers without ever sleeping while streams are opened: then the server does not pay for waking this program
+    #[arg(long)]
+    spin: bool,
     /// One resource that all are subscribed to, instead of one each.
     #[arg(long)]
     uri: Option<String>,
@@ -392,6 +395,7 @@ impl HoldFlags {
             streams: size(self.streams),
             first: size(self.first),
             wave: self.wave as usize,
+            spins: self.spin,
             uri: self.uri.clone(),
             mute: self.mute,
             open_within: Duration::from_secs(self.open_within),
@@ -411,9 +415,8 @@ impl HoldFlags {
             format!("--open-within={}", self.open_within),
         ];
         arguments.extend(self.uri.iter().map(|uri| format!("--uri={uri}")));
-        if self.mute {
-            arguments.push("--mute".to_owned());
-        }
+        let switches = [(self.mute, "--mute"), (self.spin, "--spin")];
+        arguments.extend(switches.into_iter().filter(|(is_on, _)| *is_on).map(|(_, name)| name.to_owned()));
         arguments
     }
 
@@ -436,8 +439,8 @@ mod tests {
 
     #[test]
     fn a_worker_is_started_with_the_same_plan() {
-        let flags =
-            Flags::parse_from(["mcp-load", "hold", "--url=http://127.0.0.1:1/mcp,http://[::1]:2/x", "--mute", "--uri=a:b"]);
+        let urls = "--url=http://127.0.0.1:1/mcp,http://[::1]:2/x";
+        let flags = Flags::parse_from(["mcp-load", "hold", urls, "--mute", "--spin", "--uri=a:b"]);
         let Mode::Hold(hold) = flags.mode else { panic!() };
         let mut arguments = vec!["mcp-load".to_owned()];
         arguments.extend(hold.arguments());

@@ -251,7 +251,7 @@ fn opened(lab: &mut Lab, era: Era, ours: Kind) -> Result<(), String> {
         for (n, kind) in order(&[ours, Kind::Hyper, Kind::Sdk], pair) {
             let server = lab.start(*kind)?;
             let mut arguments = holding(&server, era, lab.scale.streams).to_vec();
-            arguments.push(WAVE.to_owned());
+            arguments.extend([WAVE.to_owned(), "--spin".to_owned()]);
             let (mut holder, said) = hold(&arguments)?;
             holder.end("end")?;
             samples(&mut rate, n).push(number(&said, "/per_second"));
