@@ -285,12 +285,7 @@ impl History {
         if self.totals.last().is_none_or(|(time, _)| *time < now) {
             self.totals.push((now, total));
         }
-        let last = self.totals.len().saturating_sub(1);
-        let mut position = 0;
-        self.totals.retain(|(time, _)| {
-            position += 1;
-            elapsed(*time, now) <= COMES_BACK_WITHIN || position > last
-        });
+        self.totals.retain(|(time, _)| elapsed(*time, now) <= COMES_BACK_WITHIN);
     }
 
     /// Load that comes while a shard starts, if load goes on growing as it did within the last minute. What was there a moment

@@ -207,6 +207,15 @@ mod tests {
         prop::collection::vec(one, 1..40)
     }
 
+    #[test]
+    fn what_was_chosen_moves_and_has_no_room() {
+        let one = Share { gone: (10, 10), stays: (0, 0), room: (10, 1000), rank: None };
+        let mut room = Room::over(vec![one; 3], (0, 0));
+        assert!(room.fits_at(0) && room.fits_at(1));
+        room.choose_at(0);
+        assert!(!room.fits_at(1), "twenty, and the third has room for ten");
+    }
+
     proptest! {
         #![proptest_config(ProptestConfig { cases: 256, failure_persistence: None, ..ProptestConfig::default() })]
 

@@ -1,7 +1,7 @@
 //! The examples of autoscaling.md that were checked by hand, and its table of edges.
 
 use jiff::SignedDuration;
-use mcp_crds::cluster::{AutoscalingStatus, LoadStatus, SelectPolicy};
+use mcp_crds::cluster::{AutoscalingStatus, LastScale, LoadStatus, SelectPolicy};
 use mcp_crds::{McpClusterSpec, McpClusterStatus};
 use serde_json::json;
 
@@ -16,6 +16,8 @@ mod lines;
 mod rebalance;
 mod remembered;
 mod roles;
+mod told;
+mod victims;
 
 /// A cluster, the decisions about it, and time.
 struct Story {
@@ -58,6 +60,25 @@ impl Story {
         decision.unwrap()
     }
 
+    /// The same, of all shards but one.
+    fn pass_without(&mut self, silent: u32, seconds: i64) -> Decision {
+        let mut decision = None;
+        for _ in 0..(seconds / 5).max(1) {
+            self.now += SignedDuration::from_secs(5);
+            let last = self.cluster.observed.shards.iter().find(|shard| shard.index == silent).unwrap().report.clone();
+            self.cluster = self.cluster.clone().heard(self.now).shard(silent, |shard| shard.report = last);
+            decision = Some(self.decide());
+        }
+        decision.unwrap()
+    }
+
+    /// Lets time pass at once; every shard is heard at its end.
+    fn leap(&mut self, seconds: i64) -> Decision {
+        self.now += SignedDuration::from_secs(seconds);
+        self.cluster = self.cluster.clone().heard(self.now);
+        self.decide()
+    }
+
     /// Lets time pass without a report from anyone.
     fn silence(&mut self, seconds: i64) -> Decision {
         self.now += SignedDuration::from_secs(seconds);
@@ -78,6 +99,7 @@ fn gate(decision: &Decision) -> Option<&'static str> {
     decision.held.as_ref().map(|held| held.gate.as_str())
 }
 
+/// Names of the shards that are to go.
 fn victims(decision: &Decision) -> Vec<&str> {
     decision.victims.iter().map(|victim| victim.pod.name.as_str()).collect()
 }
@@ -404,9 +426,10 @@ fn memory_without_load_scales_out_too() {
     let mut story = Story::settled(Cluster::autoscaled(1, 300).with_ready(2).each(|s| s.load(0, 450 * MIB)));
     let decision = story.pass(5);
     assert_eq!((decision.desired, decision.numbers.by_memory), (3, 3));
+    let scale = decision.last_scale.unwrap();
     assert_eq!(
-        decision.last_scale.unwrap().message,
-        "Shards use 183Mi more than the memory target of 70 % leaves, and one holds 318Mi: 2 to 3."
+        (scale.reason.as_str(), scale.message.as_str()),
+        ("Memory", "Shards use 183Mi more than the memory target of 70 % leaves, and one holds 318Mi: 2 to 3.")
     );
 }
 

@@ -90,10 +90,10 @@ fn is_idle(member: &Member<'_>) -> bool {
     member.state == ShardState::Pending && !member.shard.was_ready() && !member.shard.may_hold_work()
 }
 
-/// Idle ones first, then outdated ones, and of each kind the unhealthy.
-fn class(member: &Member<'_>) -> (bool, bool, bool) {
+/// Outdated ones first, and of each kind the unhealthy.
+fn class(member: &Member<'_>) -> (bool, bool) {
     let is_healthy = member.state == ShardState::Fresh && member.shard.ready;
-    (!is_idle(member), !member.is_outdated, is_healthy)
+    (!member.is_outdated, is_healthy)
 }
 
 /// Shards on each node that stay.

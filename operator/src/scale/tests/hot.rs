@@ -185,3 +185,78 @@ fn a_third_of_the_shards_is_recycled_at_a_time() {
     assert!(story.pass(600).retiring.is_empty());
     assert_eq!(story.pass(10).retiring.len(), 2);
 }
+
+#[test]
+fn a_shard_is_judged_when_a_fifth_of_its_streams_has_left_and_not_before() {
+    let leaks = |leave| {
+        let mut story = fenced_and_warm(370);
+        left(&mut story, 0, |memory, _| memory);
+        left(&mut story, leave, |memory, _| memory);
+        !left(&mut story, 0, |memory, _| memory).retiring.is_empty()
+    };
+    assert_eq!((leaks(199), leaks(200)), (false, true));
+}
+
+#[test]
+fn a_hot_shard_with_none_beside_it_but_one_that_starts_is_not_shed() {
+    let alone = Cluster::autoscaled(1, 9).with_ready(1).each(|s| s.load(1000, 440 * MIB));
+    let mut story = Story::settled(alone.with_pending(1));
+    assert!((0..24).all(|_| story.pass(5).sheds.is_empty()));
+}
+
+#[test]
+fn a_shard_that_leaks_is_not_shed_even_before_its_turn_to_be_recycled() {
+    let cluster = Cluster::autoscaled(4, 9).with_ready(4).each(|s| s.load(1000, if s.index < 2 { 440 * MIB } else { 100 * MIB }));
+    let mut story = Story::settled(cluster);
+    assert_eq!(story.pass(5).sheds.len(), 2);
+    story.history.seen[..2].iter_mut().for_each(|seen| seen.leaks = true);
+    for _ in 0..24 {
+        let decision = story.pass(5);
+        assert_eq!((decision.sheds.len(), decision.retiring.len()), (0, 1), "a third of four is one");
+    }
+}
+
+#[test]
+fn whether_streams_leave_by_themselves_is_asked_anew_a_minute_and_a_half_later() {
+    let sheds = |seconds| {
+        let cluster = Cluster::autoscaled(4, 9).with_ready(4).each(|s| s.load(1000, 100 * MIB));
+        let mut story = Story::settled(cluster.shard(1, |s| s.load(1000, 420 * MIB)));
+        assert!(story.pass(5).sheds.is_empty(), "they may leave by themselves");
+        story.leap(seconds).sheds.len()
+    };
+    assert_eq!((sheds(55), sheds(85), sheds(90)), (0, 1, 0));
+}
+
+#[test]
+fn memory_that_falls_by_less_than_half_of_what_the_streams_had_has_stayed() {
+    // A stream has 389 KiB.
+    let is_told = |fall: u64| {
+        let (decisions, _) = obeying(|memory, streams| memory - streams * fall * 1024, true);
+        decisions.iter().any(|decision| !decision.census.fruitless.is_empty())
+    };
+    assert_eq!((is_told(90), is_told(250)), (true, false));
+}
+
+#[test]
+fn a_shard_that_has_cooled_was_not_shed_in_vain_however_little_its_memory_fell() {
+    let cluster = Cluster::autoscaled(4, 9).with_ready(4).each(|s| s.load(1000, 100 * MIB));
+    let mut story = Story::settled(cluster.shard(1, |s| s.load(1000, 385 * MIB)));
+    let mut was_shed = false;
+    for _ in 0..60 {
+        let decision = story.pass(5);
+        assert!(decision.census.fruitless.is_empty());
+        for shed in &decision.sheds {
+            was_shed = true;
+            story.change(|cluster| cluster.shard(1, |s| s.load(1000 - shed.streams, 380 * MIB)));
+        }
+    }
+    assert!(was_shed);
+}
+
+#[test]
+fn a_shard_is_said_to_end_streams_for_a_minute_and_a_half() {
+    let (decisions, _) = obeying(|_, _| 370 * MIB, true);
+    let shed = decisions.iter().position(|decision| !decision.sheds.is_empty()).unwrap();
+    let is_said = |passes: usize| decisions[shed + passes].census.shedding.contains("tools-1");
+    assert_eq!((is_said(17), is_said(18)), (true, false));
+}

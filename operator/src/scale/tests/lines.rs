@@ -111,3 +111,61 @@ fn of_shards_that_differ_the_middle_one_says_what_a_shard_can_hold() {
     story.change(|cluster| cluster.each(|s| s.report.as_mut().unwrap().report.hard_cap = caps[s.index as usize]));
     assert_eq!(story.pass(5).numbers.hard_cap, 3000);
 }
+
+/// Shards with so many streams each, whose limit leaves nothing above what an idle one uses.
+fn no_slot(ready: u32, memory: u64) -> Story {
+    let cluster = Cluster::autoscaled(1, 9).with_ready(ready).each(|s| {
+        s.load(10, memory);
+        s.report.as_mut().unwrap().report.base_bytes = 512 * MIB * 10 / 100;
+    });
+    Story::settled(cluster.spec(|spec| spec.autoscaling.as_mut().unwrap().memory.target_percent = 10))
+}
+
+#[test]
+fn where_an_idle_shard_uses_all_of_the_memory_target_connections_alone_decide() {
+    let decision = no_slot(3, 60 * MIB).pass(5);
+    assert_eq!((decision.mode, decision.numbers.slot), (Mode::MemoryTargetUnreachable, 0));
+    assert_eq!((decision.numbers.by_memory, decision.numbers.target_down), (0, 2000));
+    assert_eq!((decision.desired, victims(&decision).len()), (2, 1));
+}
+
+#[test]
+fn memory_asks_for_more_only_for_what_is_over_the_target_beyond_what_is_under_it() {
+    let target = 512 * MIB * 70 / 100;
+    let by_memory = |each: &[u64]| {
+        let cluster = Cluster::autoscaled(1, 20).with_ready(u32::try_from(each.len()).unwrap());
+        Story::settled(cluster.each(|s| s.load(10, each[s.index as usize]))).pass(5).numbers.by_memory
+    };
+    assert_eq!(by_memory(&[target + 10 * MIB, target - 10 * MIB]), 0, "as much under it as over it");
+    let over = target + 120 * MIB;
+    assert_eq!(by_memory(&[over, over, over, target - 50 * MIB]), 5, "310Mi are one shard, 410Mi would be two");
+}
+
+#[test]
+fn a_shard_that_does_not_say_what_it_uses_idle_is_no_evidence_of_what_a_connection_costs() {
+    let mut story = Story::settled(Cluster::autoscaled(1, 9).with_ready(1).each(|s| s.load(1000, 300 * MIB)));
+    story.change(|cluster| cluster.each(|s| s.report.as_mut().unwrap().report.base_bytes = 0));
+    assert_eq!(story.pass(5).numbers.bytes_per_load, 16 << 10);
+}
+
+#[test]
+fn a_target_of_nothing_is_none() {
+    let mut story = Story::settled(Cluster::autoscaled(1, 9).with_ready(1));
+    story.spec(|spec| spec.autoscaling.as_mut().unwrap().connections.target_per_replica = Some(0));
+    assert_eq!(story.pass(5).numbers.target, 2800);
+}
+
+#[test]
+fn what_a_shard_may_use_is_the_limit_of_the_spec_and_else_that_which_shards_report() {
+    let slot = |limit: &str| {
+        let mut story = Story::settled(Cluster::autoscaled(1, 9).with_ready(1).each(|s| {
+            s.memory_limit = Some(Bytes(1024 * MIB));
+            s.report.as_mut().unwrap().report.limit_bytes = 1024 * MIB;
+        }));
+        let limit = serde_json::from_value(json!(limit)).unwrap();
+        story.spec(|spec| drop(spec.resources.limits.insert("memory".to_owned(), limit)));
+        u64::try_from(story.pass(5).numbers.slot).unwrap()
+    };
+    let of = |limit: u64| limit * 70 / 100 - 40 * MIB;
+    assert_eq!((slot("512Mi"), slot("0")), (of(512 * MIB), of(1024 * MIB)));
+}

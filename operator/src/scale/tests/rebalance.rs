@@ -75,3 +75,28 @@ fn nothing_is_rebalanced_while_shards_come_go_or_are_silent() {
     assert!(!moves(|cluster| cluster.shard(0, |shard| shard.template_hash = Some("template-0".into()))));
     assert!(!moves(|cluster| cluster.spec(|spec| spec.paused = true)));
 }
+
+#[test]
+fn a_shard_that_is_to_be_recycled_is_no_reason_to_move_streams() {
+    let mut story = uneven(Some(5));
+    story.change(|cluster| cluster.shard(4, |s| s.load(10, 300 * MIB)));
+    let decision = story.pass(620);
+    assert_eq!((decision.retiring.len(), decision.retiring[0].name.as_str()), (1, "tools-4"));
+    assert!((0..24).all(|_| story.pass(5).sheds.is_empty()), "the others are even");
+}
+
+#[test]
+fn nothing_moves_while_a_shard_that_was_heard_is_silent() {
+    let moves = |silent: Option<u32>| {
+        let mut story = uneven(Some(5));
+        story.change(|cluster| cluster.shard(4, |s| s.load(1000, 60 * MIB)));
+        let pass = |story: &mut Story| match silent {
+            Some(shard) => story.pass_without(shard, 5),
+            None => story.pass(5),
+        };
+        assert!((0..12).all(|_| pass(&mut story).sheds.is_empty()), "they are even");
+        story.change(|cluster| cluster.shard(4, |s| s.load(0, 40 * MIB)));
+        (0..24).any(|_| !pass(&mut story).sheds.is_empty())
+    };
+    assert_eq!((moves(None), moves(Some(0))), (true, false));
+}
