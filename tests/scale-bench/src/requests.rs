@@ -53,6 +53,17 @@ impl Requests {
         times
     }
 
+    /// The pods that were created, by the McpCluster they are named after, in order.
+    pub(crate) fn created_by_cluster(&self, from: Timestamp) -> BTreeMap<(&str, &str), Vec<&str>> {
+        let mut clusters: BTreeMap<_, Vec<_>> = BTreeMap::new();
+        for one in self.0.iter().filter(|sent| sent.at >= from && sent.what == "create pods" && sent.code == 201) {
+            let (namespace, name) = &one.object;
+            let cluster = name.rsplit_once('-').map_or(name.as_str(), |(cluster, _)| cluster);
+            clusters.entry((namespace.as_str(), cluster)).or_default().push(name.as_str());
+        }
+        clusters
+    }
+
     /// How many pods were created again that no operator had deleted: kwok deletes by name, and a name may be the next pod's by
     /// then.
     pub(crate) fn created_again(&self, from: Timestamp) -> usize {
@@ -137,6 +148,22 @@ mod tests {
             log.learn(&one);
         }
         assert_eq!((log.created_again(at(0)), log.created_again(at(2))), (1, 0));
+    }
+
+    #[test]
+    fn pods_that_were_created_are_told_by_mcpcluster() {
+        let mut log = Requests::default();
+        for one in [
+            about("a-b-0", request("first", "create", "pods", 1, 201)),
+            about("a-b-7", request("second", "create", "pods", 4, 201)),
+            about("a-b-7", request("second", "create", "pods", 5, 409)),
+            about("c-0", request("first", "create", "pods", 1, 201)),
+        ] {
+            log.learn(&one);
+        }
+        let expected = BTreeMap::from([(("", "a-b"), vec!["a-b-0", "a-b-7"]), (("", "c"), vec!["c-0"])]);
+        assert_eq!(log.created_by_cluster(at(0)), expected);
+        assert_eq!(log.created_by_cluster(at(2)), BTreeMap::from([(("", "a-b"), vec!["a-b-7"])]));
     }
 
     fn log() -> Requests {

@@ -99,6 +99,7 @@ impl<'a> Story<'a> {
         self.start_operator(1).await?;
         self.create().await?;
         self.rest().await?;
+        self.count_shards("at rest", false).await?;
         self.lose_the_leader().await?;
         self.grow().await
     }
@@ -368,6 +369,14 @@ impl<'a> Story<'a> {
             "Leader killed: {} shards deleted, {again} more by kwok, {created} created, {double} times a name was taken.",
             doomed.len()
         ));
+        if extra != 0.0 {
+            let by_cluster = self.requests.created_by_cluster(before);
+            let odd = doomed.iter().filter_map(|(namespace, name)| {
+                let created = by_cluster.get(&(namespace.as_str(), name.as_str())).map_or(&[][..], Vec::as_slice);
+                (created.len() != 1).then(|| format!("{namespace}/{name}: {created:?}"))
+            });
+            self.notes.push(format!("Leader killed: not one pod created, but: {}.", odd.collect::<Vec<_>>().join("; ")));
+        }
         self.count_shards("leader killed", false).await
     }
 
