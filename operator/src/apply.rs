@@ -372,7 +372,7 @@ impl Writer {
         };
         let uid = live.and_then(|live| live.uid()).map(str::to_owned);
         let applied = KnownObject::from(self.patch(object, uid).await?.meta());
-        self.contests.applied(&key.to_string(), fields::digest(applied.fields()));
+        self.contests.applied(&key.to_string(), fields::digest(applied.fields().as_deref()));
         Ok((wrote, Some(applied)))
     }
 
@@ -389,8 +389,9 @@ impl Writer {
         if live.rendered() != rendered(object.meta()) || live.is_terminating() {
             return Ok(Need::Apply);
         }
-        match fields::lost(object, live.fields()) {
-            Some(field) if !self.contests.is_all_we_get(&key().to_string(), fields::digest(live.fields())) => {
+        let ours = live.fields();
+        match fields::lost(object, ours.as_deref()) {
+            Some(field) if !self.contests.is_all_we_get(&key().to_string(), fields::digest(ours.as_deref())) => {
                 Ok(Need::PutBack(field))
             }
             Some(_) | None => Ok(Need::Nothing),

@@ -8,11 +8,6 @@ use std::process::ExitCode;
 use clap::{Parser, Subcommand};
 use mcp_operator::config::{Config, Settings};
 use mcp_operator::{controller, heap, telemetry};
-use mimalloc::MiMalloc;
-
-/// See [`heap`].
-#[global_allocator]
-static ALLOCATOR: MiMalloc = MiMalloc;
 
 /// Runs MCP servers on Kubernetes: turns every McpCluster into shard pods and one endpoint in front of them, adds shards
 /// when connections or memory ask for it, drains the right one when they are no longer needed, and explains what it does in
@@ -119,6 +114,7 @@ fn run(config: Config) -> ExitCode {
             return ExitCode::FAILURE;
         }
     };
+    runtime.spawn(heap::keep_trimmed());
     let ended = runtime.block_on(controller::run(config));
     // A name that is being looked up would hold the process for as long as the resolver is patient.
     runtime.shutdown_background();

@@ -29,9 +29,9 @@ const FIRST_BACKOFF: Duration = Duration::from_secs(2);
 /// longer than that.
 const LONGEST_BACKOFF: Duration = Duration::from_secs(30);
 
-/// Of all clusters of one scope, by uid.
+/// Of all clusters of one scope, by uid. Each lies by itself: a map has room for up to twice as many as there are.
 #[derive(Debug, Default)]
-pub struct Memories(Mutex<HashMap<String, Memory>>);
+pub struct Memories(Mutex<HashMap<String, Box<Memory>>>);
 
 /// Of one cluster.
 #[derive(Debug)]
@@ -136,7 +136,7 @@ impl Memories {
     /// Looks at, or changes, what is remembered of a cluster.
     pub fn with<T>(&self, uid: &str, now: Timestamp, look: impl FnOnce(&mut Memory) -> T) -> T {
         let mut all = self.0.lock().unwrap_or_else(PoisonError::into_inner);
-        look(all.entry(uid.to_owned()).or_insert_with(|| Memory::new(now)))
+        look(all.entry(uid.to_owned()).or_insert_with(|| Box::new(Memory::new(now))))
     }
 
     /// Forgets a cluster.

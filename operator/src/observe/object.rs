@@ -23,6 +23,7 @@ pub struct KnownObject {
     managed_by: Option<Arc<str>>,
     controller: Option<Controller>,
     rendered: Option<Box<str>>,
+    /// With [`OWN_UID`] for the controller's.
     fields: Option<Arc<str>>,
     ends: bool,
 }
@@ -37,6 +38,10 @@ pub struct Controller {
     /// Its uid.
     pub uid: Arc<str>,
 }
+
+/// Stands for the uid of the controller in a text that objects of other controllers have in common but for it. In JSON such a
+/// character is written otherwise.
+const OWN_UID: &str = "\u{1}";
 
 /// Texts that many objects have in common: the fields that are ours differ by kind, hardly by object.
 #[derive(Debug, Default)]
@@ -67,6 +72,10 @@ impl From<&ObjectMeta> for KnownObject {
         let boxed = |text: &Option<String>| text.as_deref().map(Box::from);
         let label = |key: &str| metadata.labels.as_ref().and_then(|labels| labels.get(key)).map(|value| TEXTS.shared(value));
         let annotation = |key: &str| metadata.annotations.as_ref()?.get(key).map(|value| Box::from(value.as_str()));
+        let controller = controller(metadata.owner_references.as_deref().unwrap_or_default());
+        let uid = controller.as_ref().map_or("", |controller| &*controller.uid);
+        let common = |text: String| if uid.is_empty() { text } else { text.replace(uid, OWN_UID) };
+        let fields = fields::ours(metadata).map(|text| TEXTS.shared(&common(text)));
         Self {
             namespace: boxed(&metadata.namespace).unwrap_or_default(),
             name: boxed(&metadata.name).unwrap_or_default(),
@@ -74,9 +83,9 @@ impl From<&ObjectMeta> for KnownObject {
             version: boxed(&metadata.resource_version),
             cluster: label(names::LABEL_CLUSTER),
             managed_by: label(names::LABEL_MANAGED_BY),
-            controller: controller(metadata.owner_references.as_deref().unwrap_or_default()),
+            controller,
             rendered: annotation(names::ANNOTATION_RENDERED_HASH),
-            fields: fields::ours(metadata).map(|text| TEXTS.shared(&text)),
+            fields,
             ends: metadata.deletion_timestamp.is_some(),
         }
     }
@@ -133,8 +142,9 @@ impl KnownObject {
     }
 
     /// The fields that are ours: `FieldsV1` as JSON.
-    pub fn fields(&self) -> Option<&str> {
-        self.fields.as_deref()
+    pub fn fields(&self) -> Option<String> {
+        let uid = self.controller.as_ref().map_or("", |controller| &*controller.uid);
+        self.fields.as_ref().map(|text| text.replace(OWN_UID, uid))
     }
 
     /// Whether it is being deleted.
@@ -150,18 +160,23 @@ mod tests {
 
     use super::*;
 
-    fn object(name: &str) -> KnownObject {
+    fn fields(uid: &str) -> serde_json::Value {
+        let owner = format!(r#"k:{{"uid":"{uid}"}}"#);
+        json!({"f:metadata": {"f:ownerReferences": {owner: {}}}, "f:spec": {"f:type": {}}})
+    }
+
+    fn object(name: &str, uid: &str) -> KnownObject {
         let object: PartialObjectMeta<Service> = serde_json::from_value(json!({"metadata": {
             "name": name, "namespace": "agents", "uid": format!("u-{name}"), "resourceVersion": "7",
             "labels": {names::LABEL_CLUSTER: "tools", names::LABEL_MANAGED_BY: names::MANAGED_BY},
             "annotations": {names::ANNOTATION_RENDERED_HASH: "hash"},
             "ownerReferences": [
                 {"apiVersion": "v1", "kind": "Other", "name": "o", "uid": "o"},
-                {"apiVersion": "v1", "kind": "McpCluster", "name": "tools", "uid": "c", "controller": true},
+                {"apiVersion": "v1", "kind": "McpCluster", "name": "tools", "uid": uid, "controller": true},
             ],
             "managedFields": [
                 {"manager": "other", "operation": "Apply", "fieldsV1": {"f:a": {}}},
-                {"manager": names::FIELD_MANAGER, "operation": "Apply", "fieldsV1": {"f:spec": {"f:type": {}}}},
+                {"manager": names::FIELD_MANAGER, "operation": "Apply", "fieldsV1": fields(uid)},
             ],
         }}))
         .unwrap();
@@ -170,23 +185,25 @@ mod tests {
 
     #[test]
     fn what_a_pass_reads_is_kept() {
-        let known = object("tools");
+        let known = object("tools", "c-1");
         assert_eq!(
             (known.namespace(), known.name(), known.uid(), known.version()),
             ("agents", "tools", Some("u-tools"), Some("7"))
         );
         assert_eq!((known.cluster(), known.managed_by()), (Some("tools"), Some(names::MANAGED_BY)));
         let controller = known.controller().unwrap();
-        assert_eq!((&*controller.kind, &*controller.name, &*controller.uid), ("McpCluster", "tools", "c"));
-        assert_eq!((known.rendered(), known.fields()), (Some("hash"), Some(r#"{"f:spec":{"f:type":{}}}"#)));
+        assert_eq!((&*controller.kind, &*controller.name, &*controller.uid), ("McpCluster", "tools", "c-1"));
+        assert_eq!((known.rendered(), known.fields()), (Some("hash"), Some(fields("c-1").to_string())));
         assert!(!known.is_terminating());
     }
 
     #[test]
     fn what_objects_have_in_common_is_there_once() {
-        let (one, other) = (object("tools"), object("tools-shards"));
-        assert!(Arc::ptr_eq(one.fields.as_ref().unwrap(), other.fields.as_ref().unwrap()));
-        assert!(Arc::ptr_eq(&one.controller.unwrap().uid, &other.controller.unwrap().uid));
+        let (one, other) = (object("tools", "c-1"), object("tools-shards", "c-1"));
+        assert!(Arc::ptr_eq(&one.controller.as_ref().unwrap().uid, &other.controller.unwrap().uid));
+        let of_another = object("more", "c-2");
+        assert!(Arc::ptr_eq(one.fields.as_ref().unwrap(), of_another.fields.as_ref().unwrap()), "but for the uid");
+        assert_eq!(of_another.fields(), Some(fields("c-2").to_string()));
     }
 
     #[test]
