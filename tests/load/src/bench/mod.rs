@@ -19,7 +19,7 @@ mod server;
 mod table;
 
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::Command;
 use std::time::Instant;
 
@@ -122,9 +122,15 @@ pub(crate) fn run(flags: &Flags) -> Result<(), String> {
             eprintln!("mcp-load: {name}: {why}");
             failed.push(format!("{name}: {why}"));
         }
+        // After each: what was measured for half an hour is not lost to what comes after it.
+        write_down(&lab, &commit, &failed, start, &flags.out)?;
     }
-    let table = table::table(&lab.figures);
-    println!("{table}");
+    println!("{}", table::table(&lab.figures));
+    if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
+}
+
+/// Writes what there is so far.
+fn write_down(lab: &Lab, commit: &str, failed: &[String], start: Instant, out: &Path) -> Result<(), String> {
     let results = json!({
         "commit": commit,
         "machine": machine(),
@@ -135,12 +141,11 @@ pub(crate) fn run(flags: &Flags) -> Result<(), String> {
         "failed": failed,
         "samples": lab.raw,
     });
-    let write = |name: &str, text: &str| fs::write(flags.out.join(name), text);
-    fs::create_dir_all(&flags.out)
+    let write = |name: &str, text: &str| fs::write(out.join(name), text);
+    fs::create_dir_all(out)
         .and_then(|()| write("results.json", &format!("{results:#}\n")))
-        .and_then(|()| write("table.md", &format!("{table}\n")))
-        .map_err(|error| format!("{}: {error}", flags.out.display()))?;
-    if failed.is_empty() { Ok(()) } else { Err(failed.join("; ")) }
+        .and_then(|()| write("table.md", &format!("{}\n", table::table(&lab.figures))))
+        .map_err(|error| format!("{}: {error}", out.display()))
 }
 
 fn scale(flags: &Flags) -> Scale {
