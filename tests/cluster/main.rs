@@ -20,6 +20,7 @@ mod conformance;
 mod crash;
 mod disruption;
 mod foreign;
+mod guard;
 mod keys;
 mod life;
 mod local_cluster;
@@ -123,6 +124,7 @@ fn tests() -> Vec<Test> {
         Shared AnyCluster: scaling::full_of_connections_is_unavailable;
         Shared AnyCluster: life::deleting_a_cluster_leaves_no_object_behind;
         Shared LocalCluster: rest::status_follows_load_at_the_promised_rate;
+        Shared LocalCluster: guard::a_shard_next_to_its_memory_limit_refuses_ends_streams_and_is_not_killed;
         Shared LocalCluster: any_shard::a_killed_shard_takes_no_session_with_it;
         Shared LocalCluster: any_shard::a_task_whose_shard_is_killed_is_never_unknown;
         Shared AnyCluster: any_shard::who_heard_of_a_new_list_gets_it_through_the_service;

@@ -13,6 +13,7 @@
 //! mcp/       MCP clients of both eras, and streams that say how they ended
 //! endpoints  the endpoints of the client Service, watched without a gap
 //! farewell   how a shard ends, asked past the Service
+//! wire       HTTP/1.1 by hand: a client that reads only when it wants to
 //! traffic/   calls at a fixed rate and held streams: what was lost, counted on the client's side
 //! record     every status that is written, and what must hold of each and of each pair
 //! wait       waiting for a condition, with what was last seen
@@ -47,6 +48,7 @@ pub mod table;
 pub mod target;
 pub mod traffic;
 pub mod wait;
+pub mod wire;
 
 pub use cluster::Cluster;
 pub use failure::{Failure, Outcome};

@@ -19,9 +19,12 @@ const LAST_CHUNK: &[u8] = b"0\r\n\r\n";
 
 /// An answer of which the head was read.
 #[derive(Debug)]
-pub(crate) struct Answer {
+pub struct Answer {
+    /// HTTP status.
     pub status: u16,
+    /// `Retry-After`.
     pub retry_after: Option<Duration>,
+    /// `Mcp-Session-Id`.
     pub session: Option<String>,
     /// Bytes of the body; none for a stream.
     length: Option<usize>,
@@ -33,7 +36,7 @@ pub(crate) struct Answer {
 ///
 /// # Errors
 /// When no answer comes.
-pub(crate) async fn ask(address: SocketAddr, request: &[u8], reads_slowly: bool) -> io::Result<Answer> {
+pub async fn ask(address: SocketAddr, request: &[u8], reads_slowly: bool) -> io::Result<Answer> {
     timeout(PATIENCE, async {
         let socket = TcpSocket::new_v4()?;
         if reads_slowly {
@@ -71,7 +74,7 @@ pub(crate) async fn ask(address: SocketAddr, request: &[u8], reads_slowly: bool)
 impl Answer {
     /// Reads to the end, so many bytes and then a pause, again and again. Returns how many there were, and whether that is all
     /// of it.
-    pub(crate) async fn read(mut self, piece: usize, pause: Duration) -> (usize, bool) {
+    pub async fn read(mut self, piece: usize, pause: Duration) -> (usize, bool) {
         let mut taken = self.rest.len();
         let mut tail = self.rest;
         let mut buffer = vec![0; piece.clamp(1, 64 << 10)];
@@ -95,11 +98,11 @@ impl Answer {
 }
 
 /// A request of MCP 2026-07-28.
-pub(crate) fn modern(address: SocketAddr, method: &str, mut params: Value) -> Vec<u8> {
+pub fn modern(address: SocketAddr, method: &str, mut params: Value) -> Vec<u8> {
     const VERSION: &str = "2026-07-28";
     params["_meta"] = json!({
         "io.modelcontextprotocol/protocolVersion": VERSION,
-        "io.modelcontextprotocol/clientInfo": {"name": "memory-bench", "version": env!("CARGO_PKG_VERSION")},
+        "io.modelcontextprotocol/clientInfo": {"name": "mcp-tests", "version": env!("CARGO_PKG_VERSION")},
         "io.modelcontextprotocol/clientCapabilities": {},
     });
     let name = params["name"].as_str().map(|name| format!("Mcp-Name: {name}\r\n")).unwrap_or_default();
@@ -108,12 +111,12 @@ pub(crate) fn modern(address: SocketAddr, method: &str, mut params: Value) -> Ve
 }
 
 /// A message of MCP 2025-11-25, in a session if there is one.
-pub(crate) fn legacy(address: SocketAddr, session: Option<&str>, message: &Value) -> Vec<u8> {
+pub fn legacy(address: SocketAddr, session: Option<&str>, message: &Value) -> Vec<u8> {
     post(address, &of_session(session), message)
 }
 
 /// Asks for the stream of a session.
-pub(crate) fn listen(address: SocketAddr, session: &str) -> Vec<u8> {
+pub fn listen(address: SocketAddr, session: &str) -> Vec<u8> {
     let headers = of_session(Some(session));
     format!("GET /mcp HTTP/1.1\r\nHost: {address}\r\nAccept: text/event-stream\r\n{headers}\r\n").into_bytes()
 }

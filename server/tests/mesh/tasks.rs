@@ -6,7 +6,7 @@ use std::time::Duration;
 use mcp_server::Ending;
 use mcp_server::auth::Principal;
 use mcp_server::library::{Arguments, Code, Context, NoArguments, Program, Tool};
-use mcp_server::limits::{MAX_TASK_COPY_BYTES, MAX_TASK_RESULT};
+use mcp_server::limits::MAX_TASK_RESULT;
 use mcp_server::peers::wire::{Answer, Ask, Frame};
 use mcp_server::session::{Incarnation, Tagger};
 use mcp_server::shard::epoch_millis;
@@ -385,13 +385,14 @@ async fn where_no_shard_has_room_for_a_second_record_no_task_is_made() {
     }
     // What is left takes no new record either.
     let id = TaskId { runs: [7; 16], keeps: [8; 16], number: 0, created: epoch_millis(), ttl: 3_600_000 };
-    let left = MAX_TASK_COPY_BYTES - cluster.shard(1).shard.tasks.counts().copy_bytes;
+    let most = usize::try_from(cluster.shard(1).shard.load.budgets().task_copies).unwrap();
+    let left = most - cluster.shard(1).shard.tasks.counts().copy_bytes;
     assert_eq!(peer.keep(id, None, &"x".repeat(left - 700)).await.unwrap(), "Done");
     let refused = send(cluster.shard(0), "tools/call", json!({"name": "lasts", "arguments": {}})).await;
     assert_eq!((refused.status, refused.error_code()), (503, -32603), "{refused:?}");
     assert!(refused.header("retry-after").is_some() && refused.body.contains("all the tasks it may"), "{refused:?}");
     assert_eq!(cluster.shard(0).shard.tasks.counts().kept, 0, "nothing is left of it");
-    assert!(cluster.shard(1).shard.tasks.counts().copy_bytes <= MAX_TASK_COPY_BYTES);
+    assert!(cluster.shard(1).shard.tasks.counts().copy_bytes <= most);
     let metrics = cluster.shard(1).admin("/metrics").await.body;
     assert!(metrics.contains("mcp_task_copies_refused_total 2"), "{metrics}");
 }

@@ -5,11 +5,11 @@ use std::net::SocketAddr;
 use std::sync::Arc;
 use std::time::Duration;
 
+use mcp_tests::wire::{self, Answer};
 use serde_json::{Value, json};
 use tokio::time::sleep;
 
 use crate::tally::{Fate, Tally};
-use crate::wire::{self, Answer};
 
 /// Bytes of the filter of a stream: near the most that a shard keeps.
 const FILTER: usize = 12 << 10;

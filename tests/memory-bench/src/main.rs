@@ -11,7 +11,6 @@ mod story;
 mod table;
 mod tally;
 mod watch;
-mod wire;
 
 use std::process::ExitCode;
 use std::sync::{Arc, Mutex, OnceLock, PoisonError};
