@@ -121,14 +121,22 @@ impl Reader {
     ///
     /// # Errors
     /// When the log cannot be read, or holds something else than requests.
-    pub fn each(&mut self, user: &str, mut each: impl FnMut(Request)) -> Outcome {
+    pub fn each(&mut self, user: &str, each: impl FnMut(Request)) -> Outcome {
+        self.each_of(&[user], each)
+    }
+
+    /// The same of several users.
+    ///
+    /// # Errors
+    /// As [`Reader::each`].
+    pub fn each_of(&mut self, users: &[&str], mut each: impl FnMut(Request)) -> Outcome {
         // Most lines are of others: those are not parsed.
-        let needle = format!("{user}\"");
+        let needles: Vec<_> = users.iter().map(|user| format!("{user}\"")).collect();
         while self.next_line()? {
             let line = std::mem::take(&mut self.line);
-            if contains(&line, needle.as_bytes())
+            if needles.iter().any(|needle| contains(&line, needle.as_bytes()))
                 && let Some(request) = parse(&line)?
-                && request.user.ends_with(user)
+                && users.iter().any(|user| request.user.ends_with(user))
             {
                 each(request);
             }

@@ -5,6 +5,9 @@ use std::collections::{BTreeMap, BTreeSet};
 use jiff::Timestamp;
 use mcp_tests::audit::Request;
 
+/// The end of kwok's user name.
+pub(crate) const KWOK_USER: &str = ":kwok";
+
 /// A request of an operator.
 #[derive(Clone, Debug, PartialEq, Eq)]
 pub(crate) struct Sent {
@@ -23,17 +26,27 @@ pub(crate) struct Sent {
 
 /// Everything operators asked, in the order in which it was answered.
 #[derive(Clone, Debug, Default)]
-pub(crate) struct Requests(Vec<Sent>);
+pub(crate) struct Requests {
+    sent: Vec<Sent>,
+    /// What kwok deleted, and when.
+    taken: Vec<(Timestamp, (String, String))>,
+}
 
 impl Requests {
     /// Takes in a line of the log; one whose time is no time is left out.
     pub(crate) fn learn(&mut self, request: &Request) {
         let Ok(at) = request.time.parse() else { return };
-        self.0.push(Sent {
+        let object = (request.namespace.clone(), request.name.clone());
+        if request.user.ends_with(KWOK_USER) {
+            let took = request.verb == "delete" && request.resource == "pods" && request.code == 200;
+            self.taken.extend(took.then_some((at, object)));
+            return;
+        }
+        self.sent.push(Sent {
             by: request.user.rsplit(':').next().unwrap_or_default().to_owned(),
             at,
             what: format!("{} {}", request.verb, request.resource),
-            object: (request.namespace.clone(), request.name.clone()),
+            object,
             code: request.code,
             is_write: request.is_write(),
             is_lease: request.resource == "leases",
@@ -42,12 +55,12 @@ impl Requests {
 
     /// Those that came from `from` on, and before `to`.
     pub(crate) fn between(&self, from: Timestamp, to: Timestamp) -> impl Iterator<Item = &Sent> {
-        self.0.iter().filter(move |sent| from <= sent.at && sent.at < to)
+        self.sent.iter().filter(move |sent| from <= sent.at && sent.at < to)
     }
 
     /// When pods were created, in order.
     pub(crate) fn created(&self, from: Timestamp) -> Vec<Timestamp> {
-        let created = self.0.iter().filter(|sent| sent.at >= from && sent.what == "create pods" && sent.code == 201);
+        let created = self.sent.iter().filter(|sent| sent.at >= from && sent.what == "create pods" && sent.code == 201);
         let mut times: Vec<_> = created.map(|sent| sent.at).collect();
         times.sort();
         times
@@ -56,7 +69,7 @@ impl Requests {
     /// The pods that were created, by the McpCluster they are named after, in order.
     pub(crate) fn created_by_cluster(&self, from: Timestamp) -> BTreeMap<(&str, &str), Vec<&str>> {
         let mut clusters: BTreeMap<_, Vec<_>> = BTreeMap::new();
-        for one in self.0.iter().filter(|sent| sent.at >= from && sent.what == "create pods" && sent.code == 201) {
+        for one in self.sent.iter().filter(|sent| sent.at >= from && sent.what == "create pods" && sent.code == 201) {
             let (namespace, name) = &one.object;
             let cluster = name.rsplit_once('-').map_or(name.as_str(), |(cluster, _)| cluster);
             clusters.entry((namespace.as_str(), cluster)).or_default().push(name.as_str());
@@ -64,36 +77,37 @@ impl Requests {
         clusters
     }
 
-    /// How many pods were created again that no operator had deleted: kwok deletes by name, and a name may be the next pod's by
-    /// then.
-    pub(crate) fn created_again(&self, from: Timestamp) -> usize {
-        let (mut there, mut again) = (BTreeSet::new(), 0);
-        let mut sent: Vec<_> = self.0.iter().filter(|sent| sent.at >= from).collect();
-        sent.sort_by_key(|sent| sent.at);
-        for one in sent {
-            match (&*one.what, one.code) {
-                ("create pods", 201) => again += usize::from(!there.insert(&one.object)),
-                ("delete pods", 200) => drop(there.remove(&one.object)),
-                _ => {}
+    /// How many pods kwok deleted that no operator had: it deletes by name, late, and the name may be the next pod's by then.
+    pub(crate) fn taken_by_kwok(&self, from: Timestamp) -> usize {
+        let operators = self.sent.iter().filter(|sent| sent.what == "delete pods" && sent.code == 200);
+        let of_operators = operators.map(|sent| (sent.at, &sent.object, false));
+        let mut deleted: Vec<_> = of_operators.chain(self.taken.iter().map(|(at, object)| (*at, object, true))).collect();
+        deleted.sort();
+        let (mut doomed, mut taken) = (BTreeSet::new(), 0);
+        for (_, object, is_of_kwok) in deleted.into_iter().filter(|(at, ..)| *at >= from) {
+            if !is_of_kwok {
+                doomed.insert(object);
+            } else if !doomed.remove(object) {
+                taken += 1;
             }
         }
-        again
+        taken
     }
 
     /// How many pods were to be created under a name that was taken already: what keeps a shard from being there twice.
     pub(crate) fn refused_as_double(&self, from: Timestamp) -> usize {
-        self.0.iter().filter(|sent| sent.at >= from && sent.what == "create pods" && sent.code == 409).count()
+        self.sent.iter().filter(|sent| sent.at >= from && sent.what == "create pods" && sent.code == 409).count()
     }
 
     /// When this operator first wrote something, of which the lease is none.
     pub(crate) fn first_write_of(&self, by: &str, from: Timestamp) -> Option<Timestamp> {
-        let own = self.0.iter().filter(|sent| sent.by == by && sent.at >= from && sent.is_write && !sent.is_lease);
+        let own = self.sent.iter().filter(|sent| sent.by == by && sent.at >= from && sent.is_write && !sent.is_lease);
         own.map(|sent| sent.at).min()
     }
 
     /// The last write of any, of which the lease is none.
     pub(crate) fn last_write(&self) -> Option<&Sent> {
-        self.0.iter().filter(|sent| sent.is_write && !sent.is_lease).max_by_key(|sent| sent.at)
+        self.sent.iter().filter(|sent| sent.is_write && !sent.is_lease).max_by_key(|sent| sent.at)
     }
 }
 
@@ -136,18 +150,23 @@ mod tests {
     }
 
     #[test]
-    fn a_pod_that_kwok_took_is_told_from_one_that_an_operator_replaced() {
+    fn a_pod_that_kwok_took_is_told_from_one_that_an_operator_had_deleted() {
         let mut log = Requests::default();
         for one in [
             about("a-0", request("first", "create", "pods", 1, 201)),
-            about("a-0", request("second", "create", "pods", 4, 201)),
+            about("a-0", request("kwok", "delete", "pods", 2, 200)),
+            about("a-0", request("kwok", "delete", "pods", 3, 404)),
+            about("a-6", request("second", "create", "pods", 4, 201)),
             about("b-0", request("first", "create", "pods", 1, 201)),
             about("b-0", request("first", "delete", "pods", 2, 200)),
-            about("b-0", request("first", "create", "pods", 3, 201)),
+            about("b-0", request("kwok", "delete", "pods", 3, 200)),
+            about("b-0", request("first", "create", "pods", 4, 201)),
+            about("b-0", request("kwok", "delete", "pods", 5, 200)),
         ] {
             log.learn(&one);
         }
-        assert_eq!((log.created_again(at(0)), log.created_again(at(2))), (1, 0));
+        assert_eq!((log.taken_by_kwok(at(0)), log.taken_by_kwok(at(4))), (2, 1));
+        assert_eq!(log.between(at(0), at(9)).count(), 5, "what kwok asks is no request of an operator");
     }
 
     #[test]

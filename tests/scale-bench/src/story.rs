@@ -25,7 +25,7 @@ use crate::fleet::{Name, at_rest};
 use crate::manifests::{self, HOME, KWOK, KWOK_NODE, OPERATORS, Planned};
 use crate::options::Options;
 use crate::proc::{Usage, usage};
-use crate::requests::{Requests, by_kind};
+use crate::requests::{KWOK_USER, Requests, by_kind};
 use crate::say;
 use crate::site::{Site, kubeconfig};
 use crate::stub::Shared;
@@ -168,7 +168,7 @@ impl<'a> Story<'a> {
 
     fn read_log(&mut self) -> Outcome {
         let requests = &mut self.requests;
-        self.log.each(OPERATOR, |request| requests.learn(&request))
+        self.log.each_of(&[OPERATOR, KWOK_USER], |request| requests.learn(&request))
     }
 
     /// Creates all McpClusters, and waits until their shards are Ready.
@@ -362,7 +362,7 @@ impl<'a> Story<'a> {
         figures.add("leader killed: until all shards are there again", "s", since(killed, Some(replaced)), None);
         let created = self.requests.created(before).len();
         let double = self.requests.refused_as_double(before);
-        let again = self.requests.created_again(before);
+        let again = self.requests.taken_by_kwok(before);
         let extra = count_of(created) - count_of(doomed.len() + again);
         figures.add("leader killed: pods created beyond those deleted", "", extra, Some(Goal::Exactly(0.0)));
         self.notes.push(format!(
