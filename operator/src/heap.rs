@@ -3,7 +3,7 @@
 //!
 //! The allocator is the C library's. Between what stays of a burst lies what was free again, and glibc gives back each page of
 //! it ([`trim`]). mimalloc, which the server has, keeps blocks of one size together, in pieces of which one block that stays
-//! keeps 64 KiB: ten mebibytes more here (docs/benchmarks.md). With another C library none of this changes anything.
+//! keeps 64 KiB (docs/benchmarks.md). With another C library none of this changes anything.
 
 use std::time::Duration;
 
