@@ -122,6 +122,7 @@ pub async fn watch(shard: Arc<Shard>, group: Group) {
         let last = shard.guard.reading();
         let limit = now.limit.unwrap_or(0);
         let stage = memory::stage(last.stage, now.used, limit);
+        shard.load.room().read(memory::left(now.used, limit));
         shard.guard.update(Reading { working_set: now.used, limit, oom_kills: kills, stage, ..last });
         if stage != last.stage {
             warn!(from = ?last.stage, to = ?stage, used = now.used, limit, "the memory guard changes its stage");

@@ -51,6 +51,7 @@ mod patience;
 pub mod peers;
 pub mod ports;
 pub mod rate;
+pub mod room;
 pub mod server;
 pub mod serving;
 pub mod session;

@@ -38,6 +38,12 @@ pub const PRINCIPAL_SHARE: (u64, u64) = (3, 4);
 pub const PRINCIPAL_REQUESTS_PER_SECOND: u32 = 10_000;
 /// Bytes of the notification filter of one stream.
 pub const MAX_FILTER_BYTES: usize = 16 << 10;
+/// What a stream takes until the guard looks again, bytes: its request and its place, and its filter several times, since that is
+/// decoded, kept, indexed and acknowledged.
+pub fn stream_bytes(filter: usize) -> u64 {
+    (4 << 10) + 4 * filter as u64
+}
+
 /// Resources one legacy session may be subscribed to, and sessions that may have any.
 pub const MAX_SUBSCRIPTIONS: usize = 256;
 /// Questions to clients of legacy sessions that wait for an answer.

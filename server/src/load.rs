@@ -8,17 +8,18 @@ use tokio::time::Instant;
 use crate::auth::Share;
 use crate::fault::Refused;
 use crate::limits::{Budgets, SLOW_READER};
+use crate::room::Room;
 
 /// Counters of one shard.
 #[derive(Debug, Default)]
 pub struct Load {
     budgets: Budgets,
+    room: Arc<Room>,
     connections: AtomicU64,
     streams: AtomicU64,
     in_flight: AtomicU64,
     orphans: AtomicU64,
     tasks: AtomicU64,
-    body_bytes: AtomicU64,
     replay_bytes: AtomicU64,
     owed_bytes: AtomicU64,
     unfetched: AtomicU64,
@@ -98,6 +99,11 @@ impl Load {
         self.budgets
     }
 
+    /// What may be taken before the memory guard looks again.
+    pub fn room(&self) -> &Arc<Room> {
+        &self.room
+    }
+
     /// Whether answers that clients have not taken leave no room for more of them.
     pub fn owes_all_it_may(&self) -> bool {
         self.owed_bytes() >= self.budgets.answers
@@ -107,6 +113,7 @@ impl Load {
     pub fn owe(self: &Arc<Self>, bytes: usize) -> OwedBytes {
         let bytes = bytes as u64;
         self.owed_bytes.fetch_add(bytes, Relaxed);
+        self.room.spend(bytes);
         OwedBytes { load: Arc::clone(self), bytes }
     }
 
@@ -229,7 +236,7 @@ impl Load {
 
     /// Bytes of bodies reserved.
     pub fn body_bytes(&self) -> u64 {
-        self.body_bytes.load(Relaxed)
+        self.room.promised()
     }
 
     /// Streams ended by the memory guard since the start.
@@ -259,10 +266,10 @@ fn take(counter: &AtomicU64, amount: u64, cap: u64) -> bool {
 }
 
 impl BodyBytes {
-    /// Reserves more, unless the budget of all bodies would be passed.
+    /// Reserves more, unless the budget of all bodies would be passed, or there is no room.
     #[must_use]
     pub fn grow(&mut self, bytes: u64, budget: u64) -> bool {
-        let fits = take(&self.load.body_bytes, bytes, budget);
+        let fits = self.load.room.promise(bytes, budget);
         if fits {
             self.bytes += bytes;
         }
@@ -294,12 +301,18 @@ impl InFlight {
 }
 
 impl ReplayBytes {
-    /// Keeps more, unless more would be kept for all clients together than a shard of this size may.
+    /// Keeps more, unless more would be kept for all clients together than a shard of this size may, or there is no room.
     #[must_use]
     pub fn grow(&mut self, bytes: usize) -> bool {
-        let fits = take(&self.load.replay_bytes, bytes as u64, self.load.budgets.replay);
+        let length = bytes as u64;
+        if !take(&self.load.replay_bytes, length, self.load.budgets.replay) {
+            return false;
+        }
+        let fits = self.load.room.take(length);
         if fits {
             self.bytes += bytes;
+        } else {
+            self.load.replay_bytes.fetch_sub(length, Relaxed);
         }
         fits
     }
@@ -309,6 +322,7 @@ impl ReplayBytes {
         let bytes = bytes.min(self.bytes);
         self.bytes -= bytes;
         self.load.replay_bytes.fetch_sub(bytes as u64, Relaxed);
+        self.load.room.give_back(bytes as u64);
     }
 
     /// What is kept.
@@ -342,13 +356,15 @@ impl Owing {
     /// Whether its client keeps others from being answered: it takes its time while there is no room for more answers.
     pub fn keeps_others_waiting(&self, now: Instant) -> bool {
         let since = *self.since.lock().unwrap_or_else(PoisonError::into_inner);
-        since.is_some_and(|since| now.duration_since(since) >= SLOW_READER) && self.load.owes_all_it_may()
+        since.is_some_and(|since| now.duration_since(since) >= SLOW_READER)
+            && (self.load.owes_all_it_may() || self.load.room.is_full())
     }
 }
 
 impl Drop for OwedBytes {
     fn drop(&mut self) {
         self.load.owed_bytes.fetch_sub(self.bytes, Relaxed);
+        self.load.room.give_back(self.bytes);
     }
 }
 
@@ -390,19 +406,20 @@ impl Drop for Unfetched {
 
 impl Drop for ReplayBytes {
     fn drop(&mut self) {
-        self.load.replay_bytes.fetch_sub(self.bytes as u64, Relaxed);
+        self.shrink(self.bytes);
     }
 }
 
 impl Drop for BodyBytes {
     fn drop(&mut self) {
-        self.load.body_bytes.fetch_sub(self.bytes, Relaxed);
+        self.load.room.release(self.bytes);
     }
 }
 
 #[cfg(test)]
 mod tests {
     use super::*;
+    use crate::memory::Left;
 
     #[test]
     fn a_cap_holds_and_dropping_frees() {
@@ -425,6 +442,24 @@ mod tests {
         drop(large);
         assert_eq!(load.body_bytes(), 0);
         assert!(other.grow(100, 100));
+    }
+
+    #[test]
+    fn bodies_answers_and_what_is_kept_share_the_room() {
+        let load = Arc::new(Load::default());
+        let read = |all| load.room().read(Left { all, growth: all });
+        read(100);
+        let (mut body, mut kept) = (load.body(), load.replay());
+        assert!(body.grow(50, 1000) && kept.grow(30));
+        assert!(!body.grow(21, 1000) && !kept.grow(21), "neither fits any more");
+        assert_eq!((load.body_bytes(), load.replay_bytes()), (50, 30), "what did not fit is not counted");
+        let owed = load.owe(40);
+        assert!(load.room().is_full(), "an answer is there already, and counts");
+        read(50);
+        assert!(load.room().is_full(), "a reading may not have seen the body");
+        drop((body, kept, owed));
+        assert_eq!((load.body_bytes(), load.replay_bytes(), load.owed_bytes()), (0, 0, 0));
+        assert!(load.body().grow(50, 1000) && !load.room().is_full());
     }
 
     #[tokio::test(start_paused = true)]

@@ -24,6 +24,8 @@ const REFUSE_AT: u64 = 800;
 const PURGE_AT: u64 = 850;
 /// From here on, streams are ended.
 const SHED_AT: u64 = 900;
+/// Until here the room between two readings reaches, and less far for what stays.
+const FULL_AT: u64 = 970;
 /// A stage ends this much below where it begins, so that it does not flap.
 const RELEASE: u64 = 50;
 
@@ -71,6 +73,24 @@ pub fn stage(previous: GuardStage, used: u64, limit: u64) -> GuardStage {
         .into_iter()
         .find(|(stage, at)| entered(*at) || (*stage <= previous && entered(at - RELEASE)))
         .map_or(GuardStage::Normal, |(stage, _)| stage)
+}
+
+/// What a reading leaves, bytes: without a limit (0) there is no end.
+#[derive(Clone, Copy, Debug, PartialEq, Eq)]
+pub struct Left {
+    /// Until nothing more may be taken.
+    pub all: u64,
+    /// Until nothing more may be taken that stays: as far as the stage that follows the refusal of streams.
+    pub growth: u64,
+}
+
+/// What may be taken until the next reading.
+pub fn left(used: u64, limit: u64) -> Left {
+    if limit == 0 {
+        return Left { all: u64::MAX, growth: u64::MAX };
+    }
+    let until = |at: u64| (limit / 1000 * at).saturating_sub(used);
+    Left { all: until(FULL_AT), growth: until(PURGE_AT) }
 }
 
 // === impl Group ===
@@ -287,6 +307,15 @@ mod tests {
         if let Some(group) = Group::own().unwrap() {
             assert!(group.read().unwrap().used > 0, "{group:?}");
         }
+    }
+
+    #[test]
+    fn what_a_reading_leaves_ends_below_the_limit_and_sooner_for_what_stays() {
+        assert_eq!(left(700, 1000), Left { all: 270, growth: 150 });
+        assert_eq!(left(900, 1000), Left { all: 70, growth: 0 });
+        assert_eq!(left(2000, 1000), Left { all: 0, growth: 0 });
+        assert_eq!(left(u64::MAX, 0), Left { all: u64::MAX, growth: u64::MAX }, "without a limit there is nothing to guard");
+        assert_eq!(left(0, u64::MAX).all, u64::MAX / 1000 * 970);
     }
 
     #[test]

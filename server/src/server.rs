@@ -22,6 +22,7 @@ use crate::drain::Phase;
 use crate::error::Error;
 use crate::hub::Pace;
 use crate::library::Code;
+use crate::load::Load;
 use crate::manifest::Manifest;
 use crate::memory::Group;
 use crate::metrics::Metrics;
@@ -126,7 +127,8 @@ impl Server {
             memory_limit: group.as_ref().and_then(|group| group.read().ok()?.limit).unwrap_or(0),
             loopback_origins: config.loopback_origins(),
         };
-        let clients = Clients::from_environment().map_err(Error::Clients)?.within(environment.memory_limit);
+        let load = Arc::new(Load::within(environment.memory_limit));
+        let clients = Clients::from_environment().map_err(Error::Clients)?.within(load.budgets(), Arc::clone(load.room()));
         clients.register(&mut registry);
         // The keys of a shard come from its folder, before anything is served; until then these open and seal nothing.
         let ring = manifest.as_ref().and_then(|manifest| manifest.keys.clone()).unwrap_or_else(generated_ring);
@@ -138,6 +140,7 @@ impl Server {
         let shard = Arc::new(Shard::new(Parts {
             sessions,
             authenticator: code.authenticator.clone().unwrap_or_else(|| Arc::new(Anonymous)),
+            load,
             metrics: Metrics::new(registry),
             environment,
             standalone,

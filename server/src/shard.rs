@@ -20,7 +20,7 @@ use crate::guard::Guard;
 use crate::hub::Hub;
 use crate::jsonrpc::{self, ErrorObject};
 use crate::library::Code;
-use crate::limits::{Jitter, RATE_SPREAD_MS};
+use crate::limits::{Jitter, RATE_SPREAD_MS, stream_bytes};
 use crate::load::{HeldStream, InFlight, Load, OpenConnection};
 use crate::mcp::subscriptions::Event;
 use crate::metrics::Metrics;
@@ -88,6 +88,8 @@ pub struct Parts {
     pub sessions: Sessions,
     /// Who calls.
     pub authenticator: Arc<dyn Authenticator>,
+    /// What it carries, and may carry.
+    pub load: Arc<Load>,
     /// What it counts.
     pub metrics: Metrics,
     /// What the process may use.
@@ -108,7 +110,7 @@ impl Shard {
     /// A shard that serves nothing yet.
     pub fn new(parts: Parts) -> Self {
         let seed = parts.sessions.incarnation();
-        let load = Arc::new(Load::within(parts.environment.memory_limit));
+        let load = parts.load;
         let tasks = Tasks::new(seed, parts.sessions.tagger(), Arc::clone(&load));
         let resumes = Resumes::new(seed, parts.sessions.tagger(), Arc::clone(&load));
         Self {
@@ -147,6 +149,7 @@ impl Shard {
         Self::new(Parts {
             sessions: Sessions::new(incarnation, generated_ring()).unwrap(),
             authenticator: Arc::new(crate::auth::Anonymous),
+            load: Arc::default(),
             metrics: Metrics::new(prometheus_client::registry::Registry::default()),
             environment: Environment { open_files: 1024, memory_limit: 0, loopback_origins: false },
             standalone: true,
@@ -300,19 +303,20 @@ impl Shard {
         self.load.connection(self.hard_cap()).ok_or(Refused::Connections)
     }
 
-    /// Admits a held stream.
+    /// Admits a held stream, whose filter has so many bytes.
     ///
     /// # Errors
     /// Which limit is in the way.
-    pub fn admit_stream(&self, serving: &Serving, principal: &Principal) -> Result<HeldStream, Refused> {
+    pub fn admit_stream(&self, serving: &Serving, principal: &Principal, filter: usize) -> Result<HeldStream, Refused> {
         self.admit_growth()?;
         let stream = self.load.stream(serving.limits.streams).ok_or(Refused::Streams)?;
-        if principal.is_anonymous() {
-            return Ok(stream);
-        }
-        let quota = self.authenticator.quota(principal, &serving.limits);
-        let share = self.quotas.stream(principal, quota.streams).ok_or(Refused::PrincipalStreams)?;
-        Ok(stream.of(share))
+        let stream = if principal.is_anonymous() {
+            stream
+        } else {
+            let quota = self.authenticator.quota(principal, &serving.limits);
+            stream.of(self.quotas.stream(principal, quota.streams).ok_or(Refused::PrincipalStreams)?)
+        };
+        if self.load.room().grow(stream_bytes(filter)) { Ok(stream) } else { Err(Refused::Memory) }
     }
 
     /// Admits a request.
@@ -323,7 +327,7 @@ impl Shard {
         if self.load.owes_all_it_may() {
             return Err(Refused::AnswerBytes);
         }
-        if self.guard.is_shedding() {
+        if self.guard.is_shedding() || self.load.room().is_full() {
             return Err(Refused::Memory);
         }
         let request = self.load.request(serving.limits.in_flight).ok_or(Refused::InFlight)?;

@@ -317,6 +317,28 @@ async fn next_to_the_limit_of_memory_requests_are_refused_as_well() {
 }
 
 #[tokio::test]
+async fn what_comes_between_two_readings_is_refused_when_it_does_not_fit_below_the_limit() {
+    let server = Running::start(&config()).await;
+    let uris: Vec<String> = (0..100).map(|n| format!("notes://{n:0>50}")).collect();
+    let (mut large, mut call, mut both, mut tries) = (false, false, false, 0);
+    while !both && tries < 50 {
+        // The readings of the machine go on underneath, and make room again.
+        server.shard.load.room().read(mcp_server::memory::Left { all: 1 << 20, growth: 16 << 10 });
+        large = listen(&server, json!({ "resourceSubscriptions": uris })).await.1.starts_with("HTTP/1.1 503");
+        let small = listen(&server, json!({})).await.1.starts_with("HTTP/1.1 200");
+        call = server.client().await.modern("tools/list", json!({})).await.status == 200;
+        server.shard.load.room().read(mcp_server::memory::Left { all: 0, growth: 0 });
+        let answer = server.client().await.modern("tools/list", json!({})).await;
+        both = large && small && call && answer.status == 503 && answer.body.contains("memory");
+        tries += 1;
+    }
+    assert!(both, "a large stream was refused: {large}; a call answered: {call}");
+    server.shard.load.room().read(mcp_server::memory::Left { all: u64::MAX, growth: u64::MAX });
+    let (_held, head) = listen(&server, json!({ "resourceSubscriptions": uris })).await;
+    assert!(head.starts_with("HTTP/1.1 200"), "{head}");
+}
+
+#[tokio::test]
 async fn a_request_that_was_accepted_completes_before_the_process_ends() {
     let (mut config, upstream) = slow().await;
     config.drain = mcp_crds::shard::Drain { window_ms: 300, timeout_ms: 60_000 };

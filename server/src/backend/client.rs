@@ -22,6 +22,7 @@ use super::budget::Budget;
 use super::gate::Gate;
 use super::metrics::Metrics;
 use crate::limits::Budgets;
+use crate::room::Room;
 
 /// Time to a connection, TLS included; the rest of a call's time is for its answer.
 const CONNECT_TIMEOUT: Duration = Duration::from_secs(5);
@@ -110,13 +111,18 @@ impl Clients {
             .http1_max_headers(MAX_RESPONSE_HEADERS)
             .build()
             .map_err(|error| InvalidRoots(error.into()))?;
-        Ok(Self { http, metrics: Metrics::default(), gates: Mutex::default(), answers: Budget::of(Budgets::default().backends) })
+        Ok(Self {
+            http,
+            metrics: Metrics::default(),
+            gates: Mutex::default(),
+            answers: Budget::of(Budgets::default().backends, Arc::default()),
+        })
     }
 
-    /// The same in a process that may take so many bytes (0: no limit): of answers it holds no more than its part.
+    /// The same in a process with such budgets and such a room: of answers it holds no more than its part.
     #[must_use]
-    pub fn within(self, memory_limit: u64) -> Self {
-        Self { answers: Budget::of(Budgets::of(memory_limit).backends), ..self }
+    pub fn within(self, budgets: Budgets, room: Arc<Room>) -> Self {
+        Self { answers: Budget::of(budgets.backends, room), ..self }
     }
 
     /// Mounts the metrics of all backends; once for each registry.

@@ -190,7 +190,7 @@ pub async fn listen(shard: &Arc<Shard>, serving: &Serving, principal: &Principal
         Ok(session) => session,
         Err(reply) => return reply,
     };
-    let held = match shard.admit_stream(serving, principal) {
+    let held = match shard.admit_stream(serving, principal, 0) {
         Ok(held) => held,
         Err(why) => return shard.refuse(why),
     };

@@ -112,7 +112,7 @@ async fn answer_request(
                 let error = ErrorObject::new(jsonrpc::INVALID_REQUEST, "Accept must list text/event-stream");
                 return Err(Refusal { status: 406, error });
             }
-            let counted = match shard.admit_stream(serving, &caller.principal) {
+            let counted = match shard.admit_stream(serving, &caller.principal, filter.bytes()) {
                 Ok(counted) => counted,
                 Err(why) => return Ok(shard.refuse(why)),
             };
