@@ -2,13 +2,17 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 use std::sync::{Arc, Mutex, PoisonError};
+use std::time::Duration;
 
-use tokio::time::Instant;
+use tokio::time::{Instant, sleep};
 
 use crate::auth::Share;
 use crate::fault::Refused;
-use crate::limits::{Budgets, SLOW_READER};
+use crate::limits::{Budgets, ENTERS_WITHIN, INSIDE_HYPER, OPEN_CONNECTION, SLOW_READER};
 use crate::room::Room;
+
+/// Between two looks for room inside hyper.
+const LOOK_FOR_ROOM: Duration = Duration::from_millis(2);
 
 /// Counters of one shard.
 #[derive(Debug, Default)]
@@ -33,6 +37,10 @@ pub struct Load {
 /// An accepted connection, until dropped.
 #[derive(Debug)]
 pub struct OpenConnection(Arc<Load>);
+
+/// The place of a connection inside hyper, until dropped; none when there was no room for it.
+#[derive(Debug)]
+pub struct Place(Option<Arc<Load>>);
 
 /// A held stream, until dropped; with the share of its principal's quota. One pointer: the hub keeps one in every slot.
 #[derive(Debug)]
@@ -124,7 +132,30 @@ impl Load {
 
     /// Counts a connection, unless `cap` are open.
     pub fn connection(self: &Arc<Self>, cap: u64) -> Option<OpenConnection> {
-        take(&self.connections, 1, cap).then(|| OpenConnection(Arc::clone(self)))
+        take(&self.connections, 1, cap).then(|| {
+            self.room.grow_anyway(OPEN_CONNECTION as u64);
+            OpenConnection(Arc::clone(self))
+        })
+    }
+
+    /// A place inside hyper, if there is room for one.
+    pub fn place(self: &Arc<Self>) -> Option<Place> {
+        self.room.enter(INSIDE_HYPER as u64).then(|| Place(Some(Arc::clone(self))))
+    }
+
+    /// A place inside hyper, as soon as there is room; and without, after a while. So whatever comes at one time enters no faster
+    /// than others leave.
+    pub async fn place_in_time(self: &Arc<Self>) -> Place {
+        let since = Instant::now();
+        loop {
+            if let Some(place) = self.place() {
+                return place;
+            }
+            if since.elapsed() >= ENTERS_WITHIN {
+                return Place(None);
+            }
+            sleep(LOOK_FOR_ROOM).await;
+        }
     }
 
     /// Counts a stream, unless `cap` are held.
@@ -374,6 +405,14 @@ impl Drop for OpenConnection {
     }
 }
 
+impl Drop for Place {
+    fn drop(&mut self) {
+        if let Some(load) = &self.0 {
+            load.room.give_back(INSIDE_HYPER as u64);
+        }
+    }
+}
+
 impl Drop for HeldStream {
     fn drop(&mut self) {
         self.0.load.streams.fetch_sub(1, Relaxed);
@@ -447,7 +486,7 @@ mod tests {
     #[test]
     fn bodies_answers_and_what_is_kept_share_the_room() {
         let load = Arc::new(Load::default());
-        let read = |all| load.room().read(Left { all, growth: all });
+        let read = |all| load.room().read(Left { all, entry: all, growth: all });
         read(100);
         let (mut body, mut kept) = (load.body(), load.replay());
         assert!(body.grow(50, 1000) && kept.grow(30));
@@ -460,6 +499,28 @@ mod tests {
         drop((body, kept, owed));
         assert_eq!((load.body_bytes(), load.replay_bytes(), load.owed_bytes()), (0, 0, 0));
         assert!(load.body().grow(50, 1000) && !load.room().is_full());
+    }
+
+    #[tokio::test(start_paused = true)]
+    async fn who_finds_no_room_inside_hyper_waits_for_it_and_not_for_ever() {
+        let load = Arc::new(Load::default());
+        load.room().read(Left { all: u64::MAX, entry: 2 * INSIDE_HYPER as u64, growth: 0 });
+        let (first, _second) = (load.place_in_time().await, load.place_in_time().await);
+        assert!(load.place().is_none());
+        let start = Instant::now();
+        let leaves = async {
+            sleep(ENTERS_WITHIN / 2).await;
+            drop(first);
+        };
+        let (third, ()) = tokio::join!(load.place_in_time(), leaves);
+        assert!(start.elapsed() < ENTERS_WITHIN, "one has left");
+        let start = Instant::now();
+        let fourth = load.place_in_time().await;
+        assert!(start.elapsed() >= ENTERS_WITHIN && load.place().is_none(), "it is to be told");
+        drop(fourth);
+        assert!(load.place().is_none(), "it had no place to give back");
+        drop(third);
+        assert!(load.place().is_some());
     }
 
     #[tokio::test(start_paused = true)]

@@ -24,8 +24,10 @@ const REFUSE_AT: u64 = 800;
 const PURGE_AT: u64 = 850;
 /// From here on, streams are ended.
 const SHED_AT: u64 = 900;
-/// Until here the room between two readings reaches, and less far for what stays.
+/// Until here the room between two readings reaches; and until here for connections inside hyper, so that what they ask for finds
+/// some; and less far for what stays.
 const FULL_AT: u64 = 970;
+const NO_ENTRY_AT: u64 = 920;
 /// A stage ends this much below where it begins, so that it does not flap.
 const RELEASE: u64 = 50;
 
@@ -80,6 +82,8 @@ pub fn stage(previous: GuardStage, used: u64, limit: u64) -> GuardStage {
 pub struct Left {
     /// Until nothing more may be taken.
     pub all: u64,
+    /// Until no more connections are taken into hyper.
+    pub entry: u64,
     /// Until nothing more may be taken that stays: as far as the stage that follows the refusal of streams.
     pub growth: u64,
 }
@@ -87,10 +91,10 @@ pub struct Left {
 /// What may be taken until the next reading.
 pub fn left(used: u64, limit: u64) -> Left {
     if limit == 0 {
-        return Left { all: u64::MAX, growth: u64::MAX };
+        return Left { all: u64::MAX, entry: u64::MAX, growth: u64::MAX };
     }
     let until = |at: u64| (limit / 1000 * at).saturating_sub(used);
-    Left { all: until(FULL_AT), growth: until(PURGE_AT) }
+    Left { all: until(FULL_AT), entry: until(NO_ENTRY_AT), growth: until(PURGE_AT) }
 }
 
 // === impl Group ===
@@ -311,10 +315,14 @@ mod tests {
 
     #[test]
     fn what_a_reading_leaves_ends_below_the_limit_and_sooner_for_what_stays() {
-        assert_eq!(left(700, 1000), Left { all: 270, growth: 150 });
-        assert_eq!(left(900, 1000), Left { all: 70, growth: 0 });
-        assert_eq!(left(2000, 1000), Left { all: 0, growth: 0 });
-        assert_eq!(left(u64::MAX, 0), Left { all: u64::MAX, growth: u64::MAX }, "without a limit there is nothing to guard");
+        assert_eq!(left(700, 1000), Left { all: 270, entry: 220, growth: 150 });
+        assert_eq!(left(900, 1000), Left { all: 70, entry: 20, growth: 0 });
+        assert_eq!(left(2000, 1000), Left { all: 0, entry: 0, growth: 0 });
+        assert_eq!(
+            left(u64::MAX, 0),
+            Left { all: u64::MAX, entry: u64::MAX, growth: u64::MAX },
+            "without a limit there is nothing to guard"
+        );
         assert_eq!(left(0, u64::MAX).all, u64::MAX / 1000 * 970);
     }
 

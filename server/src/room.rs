@@ -12,10 +12,11 @@ use crate::memory::Left;
 #[derive(Debug)]
 pub struct Room {
     all: AtomicU64,
+    entry: AtomicU64,
     growth: AtomicU64,
     /// By what stays, since the last reading.
     grown: AtomicU64,
-    /// By what passes: answers, and events that are kept for a client.
+    /// By what passes: connections inside hyper, answers, and events that are kept for a client.
     passing: AtomicU64,
     /// As much of it as the last reading has seen.
     seen: AtomicU64,
@@ -27,7 +28,15 @@ pub struct Room {
 impl Default for Room {
     fn default() -> Self {
         let (endless, nothing) = (|| AtomicU64::new(u64::MAX), AtomicU64::default);
-        Self { all: endless(), growth: endless(), grown: nothing(), passing: nothing(), seen: nothing(), promised: nothing() }
+        Self {
+            all: endless(),
+            entry: endless(),
+            growth: endless(),
+            grown: nothing(),
+            passing: nothing(),
+            seen: nothing(),
+            promised: nothing(),
+        }
     }
 }
 
@@ -35,6 +44,7 @@ impl Room {
     /// A reading left so much: it has seen what was taken before it.
     pub fn read(&self, left: Left) {
         self.all.store(left.all, Relaxed);
+        self.entry.store(left.entry, Relaxed);
         self.growth.store(left.growth, Relaxed);
         self.grown.store(0, Relaxed);
         self.seen.store(self.passing.load(Relaxed), Relaxed);
@@ -50,9 +60,20 @@ impl Room {
     pub fn grow(&self, bytes: u64) -> bool {
         let fits = self.grown.load(Relaxed).saturating_add(bytes) <= self.growth.load(Relaxed) && self.fits(bytes);
         if fits {
-            self.grown.fetch_add(bytes, Relaxed);
+            self.grow_anyway(bytes);
         }
         fits
+    }
+
+    /// Takes bytes for what stays and is there already.
+    pub fn grow_anyway(&self, bytes: u64) {
+        self.grown.fetch_add(bytes, Relaxed);
+    }
+
+    /// Takes bytes for a connection inside hyper, unless there is no room: less than for what it will ask for.
+    #[must_use]
+    pub fn enter(&self, bytes: u64) -> bool {
+        self.used().saturating_add(bytes) <= self.entry.load(Relaxed) && self.take(bytes)
     }
 
     /// Takes bytes for what passes, unless there is no room.
@@ -112,25 +133,25 @@ mod tests {
     #[test]
     fn what_is_taken_between_two_readings_fits_what_the_first_left() {
         let room = Room::default();
-        room.read(Left { all: 100, growth: 40 });
+        room.read(Left { all: 100, entry: 100, growth: 40 });
         assert!(room.grow(30) && !room.grow(11), "what stays has less room");
         assert!(room.take(60) && !room.take(11) && !room.is_full());
-        room.spend(10);
+        room.grow_anyway(10);
         assert!(room.is_full() && !room.take(1) && !room.grow(1) && !room.promise(1, 100));
-        room.read(Left { all: 5, growth: 0 });
+        room.read(Left { all: 5, entry: 5, growth: 0 });
         assert!(room.take(5) && !room.grow(1), "the next one has seen it");
     }
 
     #[test]
     fn what_passes_makes_room_again_before_the_next_reading() {
         let room = Room::default();
-        room.read(Left { all: 100, growth: 100 });
+        room.read(Left { all: 100, entry: 100, growth: 100 });
         for _ in 0..10 {
             assert!(room.take(100) && !room.take(1));
             room.give_back(100);
         }
         assert!(room.take(60));
-        room.read(Left { all: 40, growth: 40 });
+        room.read(Left { all: 40, entry: 40, growth: 40 });
         room.give_back(60);
         assert!(room.take(40) && room.take(20), "what the reading saw and has gone is room, too");
         assert!(room.take(40) && !room.take(1));
@@ -139,14 +160,24 @@ mod tests {
     #[test]
     fn bodies_that_may_not_have_come_count_beyond_a_reading() {
         let room = Room::default();
-        room.read(Left { all: 100, growth: 100 });
+        room.read(Left { all: 100, entry: 100, growth: 100 });
         assert!(room.promise(60, 70) && !room.promise(11, 70), "all bodies have a bound of their own");
-        room.read(Left { all: 70, growth: 70 });
+        room.read(Left { all: 70, entry: 70, growth: 70 });
         assert!(!room.promise(20, 200) && !room.take(11) && !room.grow(11));
         assert!(room.grow(10) && room.is_full());
         room.release(60);
         assert_eq!(room.promised(), 0);
         assert!(room.promise(60, 70));
+    }
+
+    #[test]
+    fn connections_leave_room_for_what_they_ask_for() {
+        let room = Room::default();
+        room.read(Left { all: 100, entry: 60, growth: 20 });
+        assert!(room.enter(60) && !room.enter(1) && room.take(40));
+        room.give_back(100);
+        room.grow_anyway(30);
+        assert!(room.enter(30) && !room.enter(1), "what stays counts, too");
     }
 
     #[test]

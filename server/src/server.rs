@@ -22,6 +22,7 @@ use crate::drain::Phase;
 use crate::error::Error;
 use crate::hub::Pace;
 use crate::library::Code;
+use crate::listener::Returns;
 use crate::load::Load;
 use crate::manifest::Manifest;
 use crate::memory::Group;
@@ -259,8 +260,8 @@ async fn hold_streams(shard: Arc<Shard>, connections: TaskTracker) {
         shard.leave.cancelled().await;
         shard.hub.let_go();
     };
-    let take = |returned| listener::take_back(&shard, &connections, returned);
-    tokio::join!(shard.hub.run(pace, take), follow, leave);
+    let (returns, take_back) = Returns::new(&shard, connections);
+    tokio::join!(shard.hub.run(pace, |returned| returns.take(returned)), follow, leave, take_back);
 }
 
 /// Returns when the process may end.

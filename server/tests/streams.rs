@@ -323,17 +323,17 @@ async fn what_comes_between_two_readings_is_refused_when_it_does_not_fit_below_t
     let (mut large, mut call, mut both, mut tries) = (false, false, false, 0);
     while !both && tries < 50 {
         // The readings of the machine go on underneath, and make room again.
-        server.shard.load.room().read(mcp_server::memory::Left { all: 1 << 20, growth: 16 << 10 });
+        server.shard.load.room().read(mcp_server::memory::Left { all: 1 << 20, entry: 1 << 20, growth: 32 << 10 });
         large = listen(&server, json!({ "resourceSubscriptions": uris })).await.1.starts_with("HTTP/1.1 503");
         let small = listen(&server, json!({})).await.1.starts_with("HTTP/1.1 200");
         call = server.client().await.modern("tools/list", json!({})).await.status == 200;
-        server.shard.load.room().read(mcp_server::memory::Left { all: 0, growth: 0 });
+        server.shard.load.room().read(mcp_server::memory::Left { all: 0, entry: 0, growth: 0 });
         let answer = server.client().await.modern("tools/list", json!({})).await;
         both = large && small && call && answer.status == 503 && answer.body.contains("memory");
         tries += 1;
     }
     assert!(both, "a large stream was refused: {large}; a call answered: {call}");
-    server.shard.load.room().read(mcp_server::memory::Left { all: u64::MAX, growth: u64::MAX });
+    server.shard.load.room().read(mcp_server::memory::Left { all: u64::MAX, entry: u64::MAX, growth: u64::MAX });
     let (_held, head) = listen(&server, json!({ "resourceSubscriptions": uris })).await;
     assert!(head.starts_with("HTTP/1.1 200"), "{head}");
 }

@@ -83,7 +83,7 @@ mod tests {
     #[test]
     fn what_there_is_no_room_for_is_not_held() {
         let room = Arc::new(Room::default());
-        room.read(Left { all: 5, growth: 5 });
+        room.read(Left { all: 5, entry: 5, growth: 5 });
         let budget = Budget::of(10, Arc::clone(&room));
         let mut held = budget.hold();
         held.add(5).unwrap();

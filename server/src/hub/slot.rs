@@ -8,14 +8,10 @@ use std::task::Waker;
 use bytes::Bytes;
 
 use super::encode::{Forms, Who};
-use crate::limits::STALLED_PERIODS;
+use crate::limits::{INSIDE_HYPER, STALLED_PERIODS};
 use crate::load::{HeldStream, OpenConnection};
 use crate::mcp::subscriptions::Event;
 use crate::sse;
-
-/// What hyper holds for a connection: read and write buffers, the state of HTTP, the task. Measured; streams inside it are the
-/// first to be shed.
-const INSIDE_HYPER: usize = 19 << 10;
 
 /// What is in a place of the slab.
 #[derive(Debug)]

@@ -238,7 +238,8 @@ async fn ten_thousand_streams_leave_hyper_byte_by_byte_and_lose_none() {
         let (connected, accepted) = tokio::join!(TcpStream::connect(address), listener.accept());
         let socket = accepted.unwrap().0;
         let slow = Slow { socket, jitter: Jitter::new(n), rests: false, vectored: n % 3 == 0 };
-        servers.spawn(serve(slow, Arc::clone(&shard), Admission::Counted(shard.admit_connection().unwrap())));
+        let admission = Admission::Counted(shard.admit_connection().unwrap(), shard.load.place().unwrap());
+        servers.spawn(serve(slow, Arc::clone(&shard), admission));
         let shard = Arc::clone(&shard);
         clients.spawn(async move { (n, ends, client(connected.unwrap(), shard, n, ends).await) });
         while clients.len() as u64 >= AT_ONCE {

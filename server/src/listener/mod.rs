@@ -11,9 +11,10 @@ use std::time::Duration;
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::SockRef;
 use tokio::net::{TcpListener, TcpStream};
-use tokio::sync::{OwnedSemaphorePermit, Semaphore};
+use tokio::sync::{OwnedSemaphorePermit, Semaphore, mpsc};
 use tokio::time::{sleep, timeout};
 use tokio_util::task::TaskTracker;
+use tokio_util::task::task_tracker::TaskTrackerToken;
 use tracing::warn;
 
 use self::serve::BREATH;
@@ -21,7 +22,7 @@ pub use self::serve::Wire;
 use crate::fault::Refused;
 use crate::hub::Returned;
 use crate::limits::REFUSAL_LANE;
-use crate::load::OpenConnection;
+use crate::load::{OpenConnection, Place};
 use crate::shard::Shard;
 
 /// How long accepting rests after it failed for want of descriptors or memory.
@@ -36,7 +37,7 @@ const NOTSENT_LOWAT: u32 = 16 << 10;
 
 /// What counts for as long as a connection is open.
 enum Admission {
-    Counted(#[allow(dead_code, reason = "counts until dropped")] OpenConnection),
+    Counted(OpenConnection, Place),
     Refused(Refused, #[allow(dead_code, reason = "counts until dropped")] OwnedSemaphorePermit),
 }
 
@@ -66,7 +67,7 @@ pub async fn accept(listener: TcpListener, shard: Arc<Shard>, connections: TaskT
             }
         };
         let admission = match shard.admit_connection() {
-            Ok(counted) => Admission::Counted(counted),
+            Ok(counted) => Admission::Counted(counted, shard.load.place_in_time().await),
             // While the lane is full, newcomers wait in the kernel's queue: late, but not refused.
             Err(why) => match Arc::clone(&lane).acquire_owned().await {
                 Ok(permit) => Admission::Refused(why, permit),
@@ -79,12 +80,45 @@ pub async fn accept(listener: TcpListener, shard: Arc<Shard>, connections: TaskT
 
 /// Serves a connection that somebody else accepted, counted, and made ready, until it is over or the hub has it.
 pub async fn serve<W: Wire>(wire: W, shard: Arc<Shard>, open: OpenConnection) {
-    serve::serve(wire, shard, Admission::Counted(open)).await;
+    let place = shard.load.place_in_time().await;
+    serve::serve(wire, shard, Admission::Counted(open, place)).await;
 }
 
-/// Takes connections back from the hub, whose clients have sent something.
-pub fn take_back(shard: &Arc<Shard>, connections: &TaskTracker, returned: Returned) {
-    connections.spawn(serve::resume(returned.socket, Arc::clone(shard), returned.open));
+/// Takes connections back from the hub, whose clients have sent something: at once, or one after another where there is no room.
+#[derive(Debug)]
+pub struct Returns {
+    shard: Arc<Shard>,
+    connections: TaskTracker,
+    queue: mpsc::UnboundedSender<(Returned, TaskTrackerToken)>,
+}
+
+impl Returns {
+    /// With what takes those back that wait: it runs until this is dropped. No more wait than there are connections.
+    pub fn new(shard: &Arc<Shard>, connections: TaskTracker) -> (Self, impl Future<Output = ()> + use<>) {
+        let (queue, mut waiting) = mpsc::unbounded_channel();
+        let returns = Self { shard: Arc::clone(shard), connections, queue };
+        let (shard, connections) = (Arc::clone(shard), returns.connections.clone());
+        let take = async move {
+            while let Some((returned, _token)) = waiting.recv().await {
+                let place = shard.load.place_in_time().await;
+                resume(&shard, &connections, returned, place);
+            }
+        };
+        (returns, take)
+    }
+
+    /// Takes one back.
+    pub fn take(&self, returned: Returned) {
+        match self.shard.load.place() {
+            Some(place) => resume(&self.shard, &self.connections, returned, place),
+            // It counts as a connection that is being served: the process does not end before.
+            None => drop(self.queue.send((returned, self.connections.token()))),
+        }
+    }
+}
+
+fn resume(shard: &Arc<Shard>, connections: &TaskTracker, returned: Returned, place: Place) {
+    connections.spawn(serve::resume(returned.socket, Arc::clone(shard), returned.open, place));
 }
 
 /// Resolves when the process leaves and no connection is left, here or in the hub.

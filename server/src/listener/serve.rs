@@ -37,7 +37,7 @@ use crate::drain::{Draining, Phase};
 use crate::http::{self, ReplyBody};
 use crate::hub::Ticket;
 use crate::limits::{HTTP2_STREAMS, REFUSAL_TIME};
-use crate::load::OpenConnection;
+use crate::load::{OpenConnection, Place};
 use crate::shard::Shard;
 
 /// Between two looks at a connection that is about to be let go.
@@ -91,16 +91,16 @@ enum Left {
 /// Serves a new connection to its end, or until the hub has it.
 pub(super) async fn serve<S: Wire>(socket: S, shard: Arc<Shard>, admission: Admission) {
     let refused = match &admission {
-        Admission::Counted(_) => None,
+        Admission::Counted(..) => None,
         Admission::Refused(why, _) => Some(*why),
     };
     let connection = Arc::new(Connection::new(refused, &shard.load));
     let (_, read_time) = head_limits(&shard);
     let mut io = Timed::new(socket, connection.doing(), read_time);
     let ended = match admission {
-        Admission::Counted(open) => match poll_fn(|cx| io.poll_protocol(cx)).await {
-            Ok(Protocol::Http1) => return http1(io, shard, connection, open).await,
-            Ok(Protocol::Http2) => Box::pin(http2(io, shard, connection, open)).await,
+        Admission::Counted(open, place) => match poll_fn(|cx| io.poll_protocol(cx)).await {
+            Ok(Protocol::Http1) => return http1(io, shard, connection, open, place).await,
+            Ok(Protocol::Http2) => Box::pin(http2(io, shard, connection, open, place)).await,
             Err(error) => return debug!(%error, "a connection said nothing"),
         },
         Admission::Refused(_, _lane) => {
@@ -120,11 +120,11 @@ pub(super) async fn serve<S: Wire>(socket: S, shard: Arc<Shard>, admission: Admi
 }
 
 /// Goes on with an idle connection whose client has sent something, which is still in the socket.
-pub(super) async fn resume(socket: StdStream, shard: Arc<Shard>, open: OpenConnection) {
+pub(super) async fn resume(socket: StdStream, shard: Arc<Shard>, open: OpenConnection, place: Place) {
     let connection = Arc::new(Connection::new(None, &shard.load));
     let (_, read_time) = head_limits(&shard);
     match TcpStream::from_std(socket) {
-        Ok(socket) => http1(Timed::new(socket, connection.doing(), read_time), shard, connection, open).await,
+        Ok(socket) => http1(Timed::new(socket, connection.doing(), read_time), shard, connection, open, place).await,
         Err(error) => debug!(%error, "the runtime does not take a connection back"),
     }
 }
@@ -159,7 +159,7 @@ fn http2_builder(shard: &Shard) -> http2::Builder<TokioExecutor> {
 }
 
 /// Serves HTTP/1 until it is over or the hub has it.
-async fn http1<S: Wire>(mut io: Timed<S>, shard: Arc<Shard>, connection: Arc<Connection>, open: OpenConnection) {
+async fn http1<S: Wire>(mut io: Timed<S>, shard: Arc<Shard>, connection: Arc<Connection>, open: OpenConnection, _place: Place) {
     let (doing, socket) = (connection.doing(), io.as_raw_fd());
     let _inside = shard.hub.inside();
     loop {
@@ -299,6 +299,7 @@ async fn http2<S: Wire>(
     shard: Arc<Shard>,
     connection: Arc<Connection>,
     _open: OpenConnection,
+    _place: Place,
 ) -> hyper::Result<()> {
     let (doing, socket) = (connection.doing(), io.as_raw_fd());
     let mut serving = pin!(http2_builder(&shard).serve_connection(TokioIo::new(io), service(&shard, &connection)));
