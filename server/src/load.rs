@@ -40,7 +40,10 @@ pub struct OpenConnection(Arc<Load>);
 
 /// The place of a connection inside hyper, until dropped; none when there was no room for it.
 #[derive(Debug)]
-pub struct Place(Option<Arc<Load>>);
+pub struct Place {
+    load: Option<Arc<Load>>,
+    has_asked: bool,
+}
 
 /// A held stream, until dropped; with the share of its principal's quota. One pointer: the hub keeps one in every slot.
 #[derive(Debug)]
@@ -140,7 +143,7 @@ impl Load {
 
     /// A place inside hyper, if there is room for one.
     pub fn place(self: &Arc<Self>) -> Option<Place> {
-        self.room.enter(INSIDE_HYPER as u64).then(|| Place(Some(Arc::clone(self))))
+        self.room.enter(INSIDE_HYPER as u64).then(|| Place { load: Some(Arc::clone(self)), has_asked: false })
     }
 
     /// A place inside hyper, as soon as there is room; and without, after a while. So whatever comes at one time enters no faster
@@ -152,7 +155,7 @@ impl Load {
                 return place;
             }
             if since.elapsed() >= ENTERS_WITHIN {
-                return Place(None);
+                return Place { load: None, has_asked: false };
             }
             sleep(LOOK_FOR_ROOM).await;
         }
@@ -313,6 +316,16 @@ impl BodyBytes {
     }
 }
 
+impl Place {
+    /// Its connection has asked for something.
+    pub fn asks(&mut self) {
+        if let Some(load) = self.load.as_ref().filter(|_| !self.has_asked) {
+            load.room.asks(INSIDE_HYPER as u64);
+            self.has_asked = true;
+        }
+    }
+}
+
 impl HeldStream {
     /// Counted for its principal, too.
     #[must_use]
@@ -407,8 +420,10 @@ impl Drop for OpenConnection {
 
 impl Drop for Place {
     fn drop(&mut self) {
-        if let Some(load) = &self.0 {
-            load.room.give_back(INSIDE_HYPER as u64);
+        match &self.load {
+            Some(load) if self.has_asked => load.room.give_back(INSIDE_HYPER as u64),
+            Some(load) => load.room.goes(INSIDE_HYPER as u64),
+            None => {}
         }
     }
 }
@@ -505,7 +520,8 @@ mod tests {
     async fn who_finds_no_room_inside_hyper_waits_for_it_and_not_for_ever() {
         let load = Arc::new(Load::default());
         load.room().read(Left { all: u64::MAX, entry: 2 * INSIDE_HYPER as u64, growth: 0 });
-        let (first, _second) = (load.place_in_time().await, load.place_in_time().await);
+        let (mut first, _second) = (load.place_in_time().await, load.place_in_time().await);
+        first.asks();
         assert!(load.place().is_none());
         let start = Instant::now();
         let leaves = async {

@@ -25,7 +25,7 @@ const PURGE_AT: u64 = 850;
 /// From here on, streams are ended.
 const SHED_AT: u64 = 900;
 /// Until here the room between two readings reaches; and until here for connections inside hyper, so that what they ask for finds
-/// some; and less far for what stays.
+/// some. What stays has room until it is refused altogether.
 const FULL_AT: u64 = 970;
 const NO_ENTRY_AT: u64 = 920;
 /// A stage ends this much below where it begins, so that it does not flap.
@@ -84,7 +84,7 @@ pub struct Left {
     pub all: u64,
     /// Until no more connections are taken into hyper.
     pub entry: u64,
-    /// Until nothing more may be taken that stays: as far as the stage that follows the refusal of streams.
+    /// Until nothing more may be taken that stays.
     pub growth: u64,
 }
 
@@ -94,7 +94,7 @@ pub fn left(used: u64, limit: u64) -> Left {
         return Left { all: u64::MAX, entry: u64::MAX, growth: u64::MAX };
     }
     let until = |at: u64| (limit / 1000 * at).saturating_sub(used);
-    Left { all: until(FULL_AT), entry: until(NO_ENTRY_AT), growth: until(PURGE_AT) }
+    Left { all: until(FULL_AT), entry: until(NO_ENTRY_AT), growth: until(REFUSE_AT) }
 }
 
 // === impl Group ===
@@ -315,7 +315,7 @@ mod tests {
 
     #[test]
     fn what_a_reading_leaves_ends_below_the_limit_and_sooner_for_what_stays() {
-        assert_eq!(left(700, 1000), Left { all: 270, entry: 220, growth: 150 });
+        assert_eq!(left(700, 1000), Left { all: 270, entry: 220, growth: 100 });
         assert_eq!(left(900, 1000), Left { all: 70, entry: 20, growth: 0 });
         assert_eq!(left(2000, 1000), Left { all: 0, entry: 0, growth: 0 });
         assert_eq!(

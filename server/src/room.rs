@@ -8,6 +8,9 @@ use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
 use crate::memory::Left;
 
+/// What a request takes of most kinds, bytes.
+const SMALL: u64 = 64 << 10;
+
 /// What is taken beyond the last reading. Without a reading there is no end to it.
 #[derive(Debug)]
 pub struct Room {
@@ -16,13 +19,15 @@ pub struct Room {
     growth: AtomicU64,
     /// By what stays, since the last reading.
     grown: AtomicU64,
-    /// By what passes: connections inside hyper, answers, and events that are kept for a client.
+    /// By what passes: connections inside hyper that have asked for something, answers, and events that are kept for a client.
     passing: AtomicU64,
     /// As much of it as the last reading has seen.
     seen: AtomicU64,
     /// By bodies that are being received or answered. A reading may not have seen what has not come yet, so they count twice
     /// rather than not at all.
     promised: AtomicU64,
+    /// By connections that have not asked for anything yet: the same.
+    expected: AtomicU64,
 }
 
 impl Default for Room {
@@ -36,6 +41,7 @@ impl Default for Room {
             passing: nothing(),
             seen: nothing(),
             promised: nothing(),
+            expected: nothing(),
         }
     }
 }
@@ -70,10 +76,29 @@ impl Room {
         self.grown.fetch_add(bytes, Relaxed);
     }
 
-    /// Takes bytes for a connection inside hyper, unless there is no room: less than for what it will ask for.
+    /// Takes bytes for a connection inside hyper, unless there is no room: less than for what it will ask for. It [`asks`] or
+    /// [`goes`](Self::goes) next.
+    ///
+    /// [`asks`]: Self::asks
     #[must_use]
     pub fn enter(&self, bytes: u64) -> bool {
-        self.used().saturating_add(bytes) <= self.entry.load(Relaxed) && self.take(bytes)
+        let used = self.used().saturating_add(self.expected.load(Relaxed));
+        let fits = used.saturating_add(bytes) <= self.entry.load(Relaxed);
+        if fits {
+            self.expected.fetch_add(bytes, Relaxed);
+        }
+        fits
+    }
+
+    /// A connection that entered asks for something: its bytes are there from now on, and pass.
+    pub fn asks(&self, bytes: u64) {
+        self.goes(bytes);
+        self.spend(bytes);
+    }
+
+    /// A connection that entered goes, and has not asked for anything.
+    pub fn goes(&self, bytes: u64) {
+        self.expected.fetch_sub(bytes, Relaxed);
     }
 
     /// Takes bytes for what passes, unless there is no room.
@@ -116,10 +141,14 @@ impl Room {
         self.promised.load(Relaxed)
     }
 
+    /// Connections that have not asked yet count for what is large alone: small requests would be refused for nothing, since a
+    /// reading has seen most of those.
     fn fits(&self, bytes: u64) -> bool {
-        self.used().saturating_add(bytes) <= self.all.load(Relaxed)
+        let expected = if bytes > SMALL { self.expected.load(Relaxed) } else { 0 };
+        self.used().saturating_add(expected).saturating_add(bytes) <= self.all.load(Relaxed)
     }
 
+    /// Of what the last reading left.
     fn used(&self) -> u64 {
         let unseen = self.passing.load(Relaxed).saturating_sub(self.seen.load(Relaxed));
         self.grown.load(Relaxed).saturating_add(unseen).saturating_add(self.promised())
@@ -175,9 +204,26 @@ mod tests {
         let room = Room::default();
         room.read(Left { all: 100, entry: 60, growth: 20 });
         assert!(room.enter(60) && !room.enter(1) && room.take(40));
-        room.give_back(100);
+        room.read(Left { all: 100, entry: 70, growth: 20 });
+        assert!(room.enter(10) && !room.enter(1), "a reading may not have seen what has not asked yet");
+        room.asks(70);
+        assert!(!room.enter(1), "nor what has asked since");
+        room.read(Left { all: 100, entry: 60, growth: 20 });
+        assert!(room.enter(60));
+        room.goes(60);
         room.grow_anyway(30);
         assert!(room.enter(30) && !room.enter(1), "what stays counts, too");
+    }
+
+    #[test]
+    fn small_requests_are_not_refused_for_connections_that_have_not_asked() {
+        let room = Room::default();
+        let all = 4 * SMALL;
+        room.read(Left { all, entry: all, growth: all });
+        assert!(room.enter(all) && room.promise(SMALL, all) && !room.is_full());
+        assert!(!room.promise(SMALL + 1, all), "a large one would come on top");
+        room.goes(all);
+        assert!(room.promise(SMALL + 1, all));
     }
 
     #[test]

@@ -33,8 +33,8 @@ const ANSWER: usize = 250_000;
 const FILTER: usize = 12 << 10;
 /// Streams that are asked for at one time.
 const AT_ONCE: usize = 64;
-/// Between two of the streams that fill the shard, so that the guard, which looks every 250 ms, sees them come.
-const FILLS_EVERY: Duration = Duration::from_millis(3);
+/// Connections that come at one time, each with a call.
+const CONNECTIONS: usize = 8_000;
 /// More than fit the limit, whatever a stream takes.
 const MOST_STREAMS: usize = 6_000;
 /// A refusal comes at once; who hears nothing by then may go on.
@@ -84,15 +84,15 @@ fn held(uploads: &[Upload]) -> usize {
     uploads.iter().filter(|one| matches!(one, Upload::Held(_))).count()
 }
 
-/// Asks for that many streams with large filters: all at once, or, to fill a shard, one after another until one is refused. Returns those
-/// that are held, and how many were refused.
+/// Asks for that many streams with large filters, as fast as they are answered: all of them, or, to fill a shard, until one is refused.
+/// Returns those that are held, and how many were refused.
 async fn streams(address: SocketAddr, most: usize, fills: bool) -> Outcome<(Vec<Answer>, usize)> {
     let listen = |number: usize| {
         let uris: Vec<String> = (0..FILTER / 64).map(|n| format!("notes://{number}/{n:0>30}")).collect();
         let filter = json!({"notifications": {"resourceSubscriptions": uris}});
         async move { wire::ask(address, &wire::modern(address, "subscriptions/listen", filter), false).await }
     };
-    let mut asking = stream::iter((0..most).map(listen)).buffer_unordered(if fills { 1 } else { AT_ONCE });
+    let mut asking = stream::iter((0..most).map(listen)).buffer_unordered(AT_ONCE);
     let (mut held, mut refused) = (vec![], 0);
     while let Some(answer) = asking.next().await {
         let answer = answer?;
@@ -103,9 +103,6 @@ async fn streams(address: SocketAddr, most: usize, fills: bool) -> Outcome<(Vec<
         }
         if fills && refused > 0 {
             break;
-        }
-        if fills {
-            sleep(FILLS_EVERY).await;
         }
     }
     Ok((held, refused))
@@ -135,8 +132,9 @@ fn highest(group: Group) -> (tokio::sync::watch::Receiver<u64>, tokio::task::Joi
     (told, reading)
 }
 
-/// Two hundred bodies of 4 MiB, two hundred clients that do not read their answers, streams until the shard refuses them and bodies
-/// on top of these, and then all streams coming back at once: nothing is killed, and everybody is answered.
+/// Two hundred bodies of 4 MiB, two hundred clients that do not read their answers, eight thousand connections that come and ask at
+/// one time, streams until the shard refuses them and bodies on top of these, and then all streams coming back at once: nothing is
+/// killed, and everybody is answered.
 pub(crate) async fn a_shard_next_to_its_memory_limit_refuses_ends_streams_and_is_not_killed(namespace: Namespace) -> Outcome {
     let large = json!({"name": "large", "static": {"content": [{"text": "x".repeat(ANSWER)}]}});
     let spec = json!({
@@ -179,6 +177,16 @@ pub(crate) async fn a_shard_next_to_its_memory_limit_refuses_ends_streams_and_is
     claim!(readers.iter().all(|answer| matches!(answer.status, 200 | 503)), "neither a result nor a refusal");
     claim!(answered > 0 && answered < CLIENTS, "{answered} of {CLIENTS} answers were there at one time");
     drop(readers);
+    until_it_answers(address).await?;
+
+    let call = wire::modern(address, "tools/call", json!({"name": "greet", "arguments": {}}));
+    let callers = futures::future::join_all((0..CONNECTIONS).map(|_| wire::ask(address, &call, false))).await;
+    let callers = callers.into_iter().collect::<io::Result<Vec<_>>>()?;
+    let answered = callers.iter().filter(|answer| answer.status == 200).count();
+    println!("    {CONNECTIONS} connections at one time, each with a call: {answered} answered; {} %", percent());
+    claim!(callers.iter().all(|answer| matches!(answer.status, 200 | 503)), "neither a result nor a refusal");
+    claim!(answered > CONNECTIONS / 2, "{answered} of {CONNECTIONS} calls were answered");
+    drop(callers);
     until_it_answers(address).await?;
 
     let (mut subscribed, _) = streams(address, MOST_STREAMS, true).await?;

@@ -159,7 +159,13 @@ fn http2_builder(shard: &Shard) -> http2::Builder<TokioExecutor> {
 }
 
 /// Serves HTTP/1 until it is over or the hub has it.
-async fn http1<S: Wire>(mut io: Timed<S>, shard: Arc<Shard>, connection: Arc<Connection>, open: OpenConnection, _place: Place) {
+async fn http1<S: Wire>(
+    mut io: Timed<S>,
+    shard: Arc<Shard>,
+    connection: Arc<Connection>,
+    open: OpenConnection,
+    mut place: Place,
+) {
     let (doing, socket) = (connection.doing(), io.as_raw_fd());
     let _inside = shard.hub.inside();
     loop {
@@ -173,6 +179,9 @@ async fn http1<S: Wire>(mut io: Timed<S>, shard: Arc<Shard>, connection: Arc<Con
             loop {
                 if let Poll::Ready(ended) = Pin::new(&mut serving).poll(cx) {
                     return Poll::Ready(Left::Ended(ended));
+                }
+                if doing.requests() > 0 {
+                    place.asks();
                 }
                 if let Some(left) = left(&shard, &doing, &mut idle, S::IS_BARE && shard.hub.takes_sockets(), cx) {
                     return Poll::Ready(left);
@@ -299,9 +308,11 @@ async fn http2<S: Wire>(
     shard: Arc<Shard>,
     connection: Arc<Connection>,
     _open: OpenConnection,
-    _place: Place,
+    mut place: Place,
 ) -> hyper::Result<()> {
     let (doing, socket) = (connection.doing(), io.as_raw_fd());
+    // It stays inside hyper to its end, whatever it asks for.
+    place.asks();
     let mut serving = pin!(http2_builder(&shard).serve_connection(TokioIo::new(io), service(&shard, &connection)));
     tokio::select! {
         biased;
