@@ -12,7 +12,7 @@
 //! peers      the mesh: events, ended sessions      (over the control port, each pair of shards)
 //! watch → staging → serving    mounted folders → what is staged → what is in force; flips: told once all shards serve it
 //! admin  /livez /readyz /metrics        control  /load /drain, signed by the operator
-//! drain  the phases of a graceful end   guard    what memory readings lead to
+//! drain  the phases of a graceful end   guard    what memory readings lead to, and room, what may be taken between two
 //! ```
 //!
 //! A request is (principal, version, capabilities, method, params) → result or stream; nothing is kept between two

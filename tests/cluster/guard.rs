@@ -35,6 +35,8 @@ const FILTER: usize = 12 << 10;
 const AT_ONCE: usize = 64;
 /// Connections that come at one time, each with a call.
 const CONNECTIONS: usize = 8_000;
+/// Where the working set is of the limit that is lowered to it, percent: streams are ended there.
+const PRESSED: u64 = 93;
 /// More than fit the limit, whatever a stream takes.
 const MOST_STREAMS: usize = 6_000;
 /// A refusal comes at once; who hears nothing by then may go on.
@@ -133,8 +135,8 @@ fn highest(group: Group) -> (tokio::sync::watch::Receiver<u64>, tokio::task::Joi
 }
 
 /// Two hundred bodies of 4 MiB, two hundred clients that do not read their answers, eight thousand connections that come and ask at
-/// one time, streams until the shard refuses them and bodies on top of these, and then all streams coming back at once: nothing is
-/// killed, and everybody is answered.
+/// one time, streams until the shard refuses them and bodies on top of these, a limit that is lowered to what is used, and then all
+/// streams coming back at once: nothing is killed, and everybody is answered.
 pub(crate) async fn a_shard_next_to_its_memory_limit_refuses_ends_streams_and_is_not_killed(namespace: Namespace) -> Outcome {
     let large = json!({"name": "large", "static": {"content": [{"text": "x".repeat(ANSWER)}]}});
     let spec = json!({
@@ -193,15 +195,24 @@ pub(crate) async fn a_shard_next_to_its_memory_limit_refuses_ends_streams_and_is
     println!("    {} streams with 12 KiB of filter each until one was refused; {} %", subscribed.len(), percent());
     claim!(subscribed.len() > 100 && subscribed.len() < MOST_STREAMS, "{} streams", subscribed.len());
     let bodies = uploads(address).await?;
-    let ended = eventually("streams ended for want of memory", CALM_WITHIN, || async {
+    println!("    bodies on top: {} taken; {} %", held(&bodies), percent());
+    drop(bodies);
+    until_it_answers(address).await?;
+
+    // The shard itself does not come so far any more.
+    let now = group.working_set()?;
+    group.set_limit(now / PRESSED * 100)?;
+    let (ended, purged) = eventually("streams ended for want of memory", CALM_WITHIN, || async {
         let metrics = Metrics::of(&namespace, pod).await?;
         let shed = metrics.sum("mcp_streams_shed_total")?;
         claim!(shed > 0.0, "none was ended");
         Ok((shed, metrics.sum("mcp_memory_purged_bytes_total")?))
     })
     .await?;
-    println!("    bodies on top: {} taken, {} streams ended, {} bytes purged; {} %", held(&bodies), ended.0, ended.1, percent());
-    drop(bodies);
+    group.set_limit(LIMIT)?;
+    println!("    the limit lowered to {} MiB: {ended} streams ended, {purged} bytes purged", (now / PRESSED * 100) >> 20);
+    claim!(ended < subscribed.len() as f64 / 2.0, "{ended} of {} streams were ended", subscribed.len());
+    until_it_answers(address).await?;
 
     let count = subscribed.len();
     subscribed.clear();

@@ -40,7 +40,20 @@ impl Group {
     /// # Errors
     /// When there is none.
     pub fn limit(&self) -> Outcome<u64> {
-        self.number(if self.is_v1 { "memory.limit_in_bytes" } else { "memory.max" })
+        self.number(self.limit_file())
+    }
+
+    /// Sets the memory limit, bytes.
+    ///
+    /// # Errors
+    /// When more is in use that the kernel cannot reclaim.
+    pub fn set_limit(&self, bytes: u64) -> Outcome {
+        let path = self.folder.join(self.limit_file());
+        fs::write(&path, bytes.to_string()).doing(&path.display().to_string())
+    }
+
+    fn limit_file(&self) -> &'static str {
+        if self.is_v1 { "memory.limit_in_bytes" } else { "memory.max" }
     }
 
     /// What it uses and the kernel cannot reclaim at once, bytes: what the kubelet calls the working set.
