@@ -43,8 +43,9 @@ pub const MAX_FILTER_BYTES: usize = 16 << 10;
 pub const INSIDE_HYPER: usize = 19 << 10;
 /// What an open connection takes besides, in the kernel and here, bytes; measured.
 pub const OPEN_CONNECTION: usize = 3 << 10;
-/// How long a connection waits for room inside hyper: then it goes in all the same, to be told that there is none.
-pub const ENTERS_WITHIN: Duration = Duration::from_millis(25);
+/// How long a connection waits for room inside hyper: then it goes in all the same, to be told that there is none. They wait one
+/// after another, so it is told soon, and no more than ten of these are inside at one time.
+pub const ENTERS_WITHIN: Duration = Duration::from_millis(5);
 
 /// What a stream takes until the guard looks again, bytes: its request and its place, and its filter several times, since that is
 /// decoded, kept, indexed and acknowledged.

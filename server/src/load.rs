@@ -12,7 +12,7 @@ use crate::limits::{Budgets, ENTERS_WITHIN, INSIDE_HYPER, OPEN_CONNECTION, SLOW_
 use crate::room::Room;
 
 /// Between two looks for room inside hyper.
-const LOOK_FOR_ROOM: Duration = Duration::from_millis(2);
+const LOOK_FOR_ROOM: Duration = Duration::from_millis(1);
 
 /// Counters of one shard.
 #[derive(Debug, Default)]
@@ -144,6 +144,11 @@ impl Load {
     /// A place inside hyper, if there is room for one.
     pub fn place(self: &Arc<Self>) -> Option<Place> {
         self.room.enter(INSIDE_HYPER as u64).then(|| Place { load: Some(Arc::clone(self)), has_asked: false })
+    }
+
+    /// Whether there is no room for another place inside hyper.
+    pub fn is_crowded(&self) -> bool {
+        !self.room.has_entry(INSIDE_HYPER as u64)
     }
 
     /// A place inside hyper, as soon as there is room; and without, after a while. So whatever comes at one time enters no faster
@@ -522,7 +527,7 @@ mod tests {
         load.room().read(Left { all: u64::MAX, entry: 2 * INSIDE_HYPER as u64, growth: 0 });
         let (mut first, _second) = (load.place_in_time().await, load.place_in_time().await);
         first.asks();
-        assert!(load.place().is_none());
+        assert!(load.place().is_none() && load.is_crowded());
         let start = Instant::now();
         let leaves = async {
             sleep(ENTERS_WITHIN / 2).await;
@@ -536,7 +541,7 @@ mod tests {
         drop(fourth);
         assert!(load.place().is_none(), "it had no place to give back");
         drop(third);
-        assert!(load.place().is_some());
+        assert!(!load.is_crowded() && load.place().is_some());
     }
 
     #[tokio::test(start_paused = true)]

@@ -82,12 +82,17 @@ impl Room {
     /// [`asks`]: Self::asks
     #[must_use]
     pub fn enter(&self, bytes: u64) -> bool {
-        let used = self.used().saturating_add(self.expected.load(Relaxed));
-        let fits = used.saturating_add(bytes) <= self.entry.load(Relaxed);
+        let fits = self.has_entry(bytes);
         if fits {
             self.expected.fetch_add(bytes, Relaxed);
         }
         fits
+    }
+
+    /// Whether there is room for a connection inside hyper.
+    pub fn has_entry(&self, bytes: u64) -> bool {
+        let used = self.used().saturating_add(self.expected.load(Relaxed));
+        used.saturating_add(bytes) <= self.entry.load(Relaxed)
     }
 
     /// A connection that entered asks for something: its bytes are there from now on, and pass.

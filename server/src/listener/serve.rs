@@ -50,7 +50,7 @@ const HTTP2_PING: Duration = Duration::from_secs(30);
 const MIN_HEAD: usize = 8 << 10;
 /// How long a connection is idle before it goes to the hub: long enough that a client which asks one thing after another stays.
 const IDLE: Duration = Duration::from_secs(2);
-/// The same while more than [`CROWD`] connections are inside hyper, 20 KB each.
+/// The same while more than [`CROWD`] connections are inside hyper, 20 KB each, or there is no room for another.
 const IDLE_IN_A_CROWD: Duration = Duration::from_millis(50);
 /// How many connections may be idle inside hyper before they leave sooner.
 const CROWD: u64 = 256;
@@ -280,7 +280,8 @@ struct Idle {
 impl Idle {
     /// Whether the connection has been idle for long enough.
     fn poll_over(&mut self, shard: &Shard, doing: &Doing, cx: &mut Context<'_>) -> Poll<()> {
-        let time = if shard.hub.inside_hyper() > CROWD { IDLE_IN_A_CROWD } else { IDLE };
+        let is_crowded = shard.hub.inside_hyper() > CROWD || shard.load.is_crowded();
+        let time = if is_crowded { IDLE_IN_A_CROWD } else { IDLE };
         let timer = match &mut self.timer {
             // Its waker is this task's: nothing is to be done before it has run out.
             Some(timer) if !timer.is_elapsed() => return Poll::Pending,
