@@ -212,6 +212,41 @@ mod tests {
         assert_eq!(guard.purged_total(), 7);
     }
 
+    #[tokio::test]
+    async fn what_may_be_taken_follows_the_readings() {
+        let root = tempfile::tempdir().unwrap();
+        let write = |file: &str, text: String| {
+            let path = root.path().join(file);
+            std::fs::create_dir_all(path.parent().unwrap()).unwrap();
+            std::fs::write(path, text).unwrap();
+        };
+        let uses = |bytes: u64| write("sys/fs/cgroup/memory.current", format!("{bytes}\n"));
+        write("proc/self/cgroup", "0::/\n".to_owned());
+        write("proc/self/mountinfo", "30 23 0:26 / /sys/fs/cgroup rw,nosuid - cgroup2 cgroup2 rw\n".to_owned());
+        write("sys/fs/cgroup/memory.max", "100000000\n".to_owned());
+        write("sys/fs/cgroup/memory.stat", "inactive_file 0\n".to_owned());
+        uses(50_000_000);
+        let (shard, group) = (Arc::new(Shard::test()), Group::find(root.path()).unwrap().unwrap());
+        let watching = tokio::spawn(watch(Arc::clone(&shard), group));
+        let is_full = async |full: bool| {
+            for _ in 0..200 {
+                if shard.load.room().is_full() == full && shard.guard.reading().limit > 0 {
+                    return true;
+                }
+                tokio::time::sleep(PERIOD / 5).await;
+            }
+            false
+        };
+        assert!(is_full(false).await);
+        assert!(shard.load.room().take(47_000_000) && !shard.load.room().take(1 << 20), "47 of 100 MB are left");
+        uses(98_000_000);
+        assert!(is_full(true).await, "next to the limit nothing is left");
+        shard.load.room().give_back(47_000_000);
+        uses(50_000_000);
+        assert!(is_full(false).await);
+        watching.abort();
+    }
+
     #[test]
     fn the_base_is_what_was_used_when_the_shard_became_ready() {
         let guard = Guard::default();

@@ -339,6 +339,25 @@ async fn what_comes_between_two_readings_is_refused_when_it_does_not_fit_below_t
 }
 
 #[tokio::test]
+async fn a_connection_that_has_asked_counts_once_and_a_silent_one_until_it_goes() {
+    let server = Running::start(&config()).await;
+    let load = &server.shard.load;
+    let one = mcp_server::limits::INSIDE_HYPER as u64;
+    // The readings of the machine go on underneath, and make room again.
+    let crowded = || {
+        load.room().read(mcp_server::memory::Left { all: u64::MAX, entry: one, growth: u64::MAX });
+        load.is_crowded()
+    };
+    let mut client = server.client().await;
+    assert_eq!(client.modern("tools/list", json!({})).await.status, 200);
+    assert!(!crowded(), "a reading has seen the one that asked");
+    let silent = tokio::net::TcpStream::connect(server.addresses.data).await.unwrap();
+    server.until("a silent connection that counts", |_| crowded()).await;
+    drop(silent);
+    server.until("room for another", |_| !crowded()).await;
+}
+
+#[tokio::test]
 async fn a_request_that_was_accepted_completes_before_the_process_ends() {
     let (mut config, upstream) = slow().await;
     config.drain = mcp_crds::shard::Drain { window_ms: 300, timeout_ms: 60_000 };
