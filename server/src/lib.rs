@@ -49,6 +49,7 @@ pub mod memory;
 pub mod metrics;
 mod patience;
 pub mod peers;
+pub mod place;
 pub mod ports;
 pub mod rate;
 pub mod room;

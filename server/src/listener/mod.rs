@@ -22,7 +22,8 @@ pub use self::serve::Wire;
 use crate::fault::Refused;
 use crate::hub::Returned;
 use crate::limits::REFUSAL_LANE;
-use crate::load::{OpenConnection, Place};
+use crate::load::OpenConnection;
+use crate::place::Place;
 use crate::shard::Shard;
 
 /// How long accepting rests after it failed for want of descriptors or memory.

@@ -37,7 +37,8 @@ use crate::drain::{Draining, Phase};
 use crate::http::{self, ReplyBody};
 use crate::hub::Ticket;
 use crate::limits::{HTTP2_STREAMS, REFUSAL_TIME};
-use crate::load::{OpenConnection, Place};
+use crate::load::OpenConnection;
+use crate::place::Place;
 use crate::shard::Shard;
 
 /// Between two looks at a connection that is about to be let go.
@@ -280,15 +281,17 @@ struct Idle {
 impl Idle {
     /// Whether the connection has been idle for long enough.
     fn poll_over(&mut self, shard: &Shard, doing: &Doing, cx: &mut Context<'_>) -> Poll<()> {
-        let is_crowded = shard.hub.inside_hyper() > CROWD || shard.load.is_crowded();
-        let time = if is_crowded { IDLE_IN_A_CROWD } else { IDLE };
+        let time = || {
+            let is_crowded = shard.hub.inside_hyper() > CROWD || shard.load.is_crowded();
+            if is_crowded { IDLE_IN_A_CROWD } else { IDLE }
+        };
         let timer = match &mut self.timer {
             // Its waker is this task's: nothing is to be done before it has run out.
             Some(timer) if !timer.is_elapsed() => return Poll::Pending,
             Some(timer) => timer,
             None => {
                 self.requests = doing.requests();
-                self.timer.insert(Box::pin(sleep(time)))
+                self.timer.insert(Box::pin(sleep(time())))
             }
         };
         // Not bound to the budget of the task: out of budget it would not be set.
@@ -297,7 +300,7 @@ impl Idle {
                 return Poll::Ready(());
             }
             self.requests = doing.requests();
-            timer.as_mut().reset(Instant::now() + time);
+            timer.as_mut().reset(Instant::now() + time());
         }
         Poll::Pending
     }
