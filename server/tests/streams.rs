@@ -358,6 +358,17 @@ async fn a_connection_that_has_asked_counts_once_and_a_silent_one_until_it_goes(
 }
 
 #[tokio::test]
+async fn an_idle_connection_whose_client_asks_again_is_answered_though_there_is_no_room() {
+    let server = Running::start(&config()).await;
+    let mut client = server.client().await;
+    assert_eq!(client.modern("tools/list", json!({})).await.status, 200);
+    server.until("an idle connection without hyper", |shard| shard.hub.counts().parked_connections == 1).await;
+    // The readings of the machine go on underneath: this one is used before the next.
+    server.shard.load.room().read(mcp_server::memory::Left { all: u64::MAX, entry: 0, growth: u64::MAX });
+    assert_eq!(client.modern("tools/list", json!({})).await.status, 200);
+}
+
+#[tokio::test]
 async fn a_request_that_was_accepted_completes_before_the_process_ends() {
     let (mut config, upstream) = slow().await;
     config.drain = mcp_crds::shard::Drain { window_ms: 300, timeout_ms: 60_000 };
