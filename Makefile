@@ -42,7 +42,7 @@ fmt-check:
 
 .PHONY: lint
 lint: ## clippy, warnings denied
-	$(CARGO) clippy --workspace --all-targets --locked -- -D warnings
+	$(CARGO) clippy --workspace --all-targets --features mcp-tests/cluster --locked -- -D warnings
 
 .PHONY: unit
 unit: ## Unit, contract and layering tests

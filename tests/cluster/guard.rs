@@ -213,7 +213,8 @@ pub(crate) async fn a_shard_next_to_its_memory_limit_refuses_ends_streams_and_is
     .await?;
     println!("    the limit lowered to {} MiB: {ended} streams ended, {purged} bytes purged", group.limit()? >> 20);
     group.set_limit(LIMIT)?;
-    claim!(ended < subscribed.len() as f64 / 2.0, "{ended} of {} streams were ended", subscribed.len());
+    let subscribers = u32::try_from(subscribed.len()).unwrap_or(u32::MAX);
+    claim!(ended < f64::from(subscribers) / 2.0, "{ended} of {subscribers} streams were ended");
     until_it_answers(address).await?;
 
     let count = subscribed.len();
