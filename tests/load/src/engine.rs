@@ -2,8 +2,10 @@
 
 use std::io::{self, ErrorKind, Read as _, Write as _};
 use std::net::{IpAddr, SocketAddr, TcpStream};
+use std::os::fd::AsFd as _;
 use std::time::{Duration, Instant};
 
+use nix::poll::{PollFd, PollFlags, ppoll};
 use nix::sys::epoll::{Epoll, EpollCreateFlags, EpollEvent, EpollFlags, EpollTimeout};
 use nix::sys::socket::{setsockopt, sockopt};
 use socket2::{Domain, Protocol, SockAddr, Socket, Type};
@@ -123,6 +125,12 @@ impl Engine {
             self.ready(index, event.events(), &mut happened);
         }
         happened
+    }
+
+    /// The same, and sleeps through a wait of any length.
+    pub(crate) fn sleep(&mut self, wait: Duration) -> Vec<Happened> {
+        let _ = ppoll(&mut [PollFd::new(self.epoll.0.as_fd(), PollFlags::POLLIN)], Some(wait.into()), None);
+        self.turn(Duration::ZERO)
     }
 
     fn ready(&mut self, index: usize, events: EpollFlags, happened: &mut Vec<Happened>) {

@@ -29,7 +29,7 @@ impl Holders {
             let own = share.min(streams.saturating_sub(first));
             let mut arguments = arguments.to_vec();
             arguments.extend(["--worker".to_owned(), format!("--first={first}"), format!("--streams={own}")]);
-            workers.push(Worker::own(&arguments)?);
+            workers.push(Worker::humble(&arguments)?);
         }
         let said = workers.iter_mut().map(|worker| worker.hear("held")).collect::<Result<Vec<_>, _>>()?;
         let sum = |member: &str| said.iter().filter_map(|one| one[member].as_f64()).sum::<f64>();

@@ -129,8 +129,8 @@ struct CallsFlags {
     /// takes the whole core
     #[arg(long, conflicts_with = "rate")]
     spin: bool,
-    /// Sleep for whole milliseconds between the calls of an open loop, instead of watching the time on a core of its own. What
-    /// that makes a call late is in its latency
+    /// Sleep until the next call of an open loop is due, instead of watching the time on a core of its own. What that makes a
+    /// call late is in its latency
     #[arg(long, requires = "rate")]
     sleep: bool,
 

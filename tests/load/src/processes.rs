@@ -1,6 +1,7 @@
 //! The same work in several processes: a process may have so many files only, and one core does so much.
 
 use std::io::{BufRead as _, BufReader, Lines, Write as _};
+use std::path::PathBuf;
 use std::process::{Child, ChildStdin, ChildStdout, Command, Stdio};
 
 use serde_json::Value;
@@ -27,8 +28,12 @@ impl Worker {
 
     /// Starts this program with other arguments.
     pub(crate) fn own(arguments: &[String]) -> Result<Self, String> {
-        let own = std::env::current_exe().map_err(|error| error.to_string())?;
-        Self::start(Command::new(own).args(arguments))
+        Self::start(Command::new(own()?).args(arguments))
+    }
+
+    /// The same, of a process that measures no times of its own: it gives way to those that do.
+    pub(crate) fn humble(arguments: &[String]) -> Result<Self, String> {
+        Self::start(Command::new("nice").arg("-n10").arg(own()?).args(arguments))
     }
 
     pub(crate) fn pid(&self) -> u32 {
@@ -61,6 +66,10 @@ impl Worker {
         self.input = None;
         self.hear(member)
     }
+}
+
+fn own() -> Result<PathBuf, String> {
+    std::env::current_exe().map_err(|error| error.to_string())
 }
 
 impl Drop for Worker {

@@ -59,6 +59,8 @@ pub(super) fn calling(server: &Server, seconds: u64) -> Result<crate::processes:
         &format!("--rate={CALLS}"),
         "--connections=96",
         "--warm-up=1",
+        // Those that hold the streams read their events on the same core.
+        "--sleep",
         &format!("--seconds={seconds}"),
     ])
 }
@@ -139,7 +141,25 @@ pub(super) fn fan_out(lab: &mut Lab) -> Result<(), String> {
     for holders in holders {
         holders.end()?;
     }
+    drop(servers);
     let [ours, loops] = fans;
     Fan::figures(ours, loops, streams, lab);
+    alone(lab)
+}
+
+/// The same calls of one shard, which holds all streams and shares its core with nobody.
+fn alone(lab: &mut Lab) -> Result<(), String> {
+    let (streams, rounds) = (lab.scale.streams, lab.scale.pairs);
+    let server = lab.start(Kind::OursWithTools(1))?;
+    let mut holders = watching(&server, streams)?;
+    let fan = Fan::of(&server, &mut holders, rounds)?;
+    holders.end()?;
+    let name = format!("p95 of {CALLS} calls/s of one shard with {streams} streams and the core to itself");
+    let mut p95 = Figure::new(name, "µs", Goal::AtMost(10_000.0));
+    p95.ours.extend(fan.calls.iter().map(|calls| number(calls, "/latency_us/p95")));
+    let longest = fan.calls.iter().map(|calls| number(calls, "/latency_us/max")).fold(0.0, f64::max);
+    p95.note = format!("one update a second; not delivered: {}; the longest {longest}", fan.missed);
+    lab.raw.push(json!({ "figure": "fanout of one shard", "streams": streams, "ours": format!("{fan:?}") }));
+    lab.add(p95);
     Ok(())
 }
