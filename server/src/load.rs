@@ -26,6 +26,7 @@ pub struct Load {
     shed: AtomicU64,
     unsaid: AtomicU64,
     panics: AtomicU64,
+    delayed: AtomicU64,
     rejected: [AtomicU64; Refused::ALL.len()],
     retry_after_ms: AtomicU64,
 }
@@ -188,6 +189,16 @@ impl Load {
     /// Handlers that panicked since the start.
     pub fn panics_total(&self) -> u64 {
         self.panics.load(Relaxed)
+    }
+
+    /// A connection waits for room before it is served.
+    pub fn delayed(&self) {
+        self.delayed.fetch_add(1, Relaxed);
+    }
+
+    /// Connections that waited for room since the start.
+    pub fn delayed_total(&self) -> u64 {
+        self.delayed.load(Relaxed)
     }
 
     /// Counts notifications of running requests that were never sent.

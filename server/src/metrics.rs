@@ -64,6 +64,7 @@ struct Gauges {
     memory_purged: Counter,
     shed: Counter,
     panics: Counter,
+    delayed: Counter,
     asks_waiting: Gauge,
     asks_refused: Counter,
     unsaid: Counter,
@@ -202,6 +203,11 @@ impl Metrics {
             "Memory that the guard had the allocator give back to the kernel",
             gauges.memory_purged.clone(),
         );
+        registry.register(
+            "mcp_connections_delayed",
+            "Connections that waited for room in memory before they were served",
+            gauges.delayed.clone(),
+        );
         registry.register("mcp_handler_panics", "Handlers of the program that panicked", gauges.panics.clone());
         registry.register(
             "mcp_streams_shed",
@@ -275,6 +281,7 @@ impl Metrics {
         raise(&gauges.memory_purged, shard.guard.purged_total());
         raise(&gauges.shed, load.shed_total());
         raise(&gauges.panics, load.panics_total());
+        raise(&gauges.delayed, load.delayed_total());
         gauge(&gauges.asks_waiting, shard.asks.waiting() as u64);
         raise(&gauges.asks_refused, shard.asks.refused());
         raise(&gauges.unsaid, load.unsaid_total());

@@ -32,6 +32,10 @@ impl Load {
     /// A place inside hyper, as soon as there is room; and without, after a while. So whatever comes at one time enters no faster
     /// than others leave.
     pub async fn place_in_time(self: &Arc<Self>) -> Place {
+        if let Some(place) = self.place() {
+            return place;
+        }
+        self.delayed();
         let since = Instant::now();
         loop {
             if let Some(place) = self.place() {
@@ -77,6 +81,7 @@ mod tests {
         let (mut first, _second) = (load.place_in_time().await, load.place_in_time().await);
         first.asks();
         assert!(load.place().is_none() && load.is_crowded());
+        assert_eq!(load.delayed_total(), 0);
         let start = Instant::now();
         let leaves = async {
             sleep(ENTERS_WITHIN / 2).await;
@@ -84,6 +89,7 @@ mod tests {
         };
         let (third, ()) = tokio::join!(load.place_in_time(), leaves);
         assert!(start.elapsed() < ENTERS_WITHIN, "one has left");
+        assert_eq!(load.delayed_total(), 1, "counted once, however often it looked");
         let start = Instant::now();
         let fourth = load.place_in_time().await;
         assert!(start.elapsed() >= ENTERS_WITHIN && load.place().is_none(), "it is to be told");

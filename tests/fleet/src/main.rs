@@ -35,6 +35,7 @@ use shard::Shard;
 use tally::Tally;
 use tokio::net::TcpListener;
 use tokio::process::Command;
+use tokio::signal::unix::{SignalKind, signal};
 
 /// Where the command finds the endpoint.
 const ENV_URL: &str = "MCP_URL";
@@ -90,13 +91,21 @@ struct Flags {
 
 #[tokio::main]
 async fn main() -> ExitCode {
-    match run(Flags::parse()).await {
-        Ok(code) => code,
-        Err(why) => {
-            eprintln!("fleet: {why}");
-            ExitCode::FAILURE
-        }
+    let (mut terminate, mut interrupt) = match (signal(SignalKind::terminate()), signal(SignalKind::interrupt())) {
+        (Ok(terminate), Ok(interrupt)) => (terminate, interrupt),
+        (Err(why), _) | (_, Err(why)) => return failed(&why.to_string()),
+    };
+    // Whatever ends it, the shards end with it: they are dropped.
+    tokio::select! {
+        done = run(Flags::parse()) => done.unwrap_or_else(|why| failed(&why)),
+        _ = terminate.recv() => ExitCode::from(128 + 15),
+        _ = interrupt.recv() => ExitCode::from(128 + 2),
     }
+}
+
+fn failed(why: &str) -> ExitCode {
+    eprintln!("fleet: {why}");
+    ExitCode::FAILURE
 }
 
 async fn run(flags: Flags) -> Result<ExitCode, String> {
