@@ -131,6 +131,33 @@ pub struct RequestTimer<'a> {
     start: Instant,
 }
 
+impl Gauges {
+    /// What the memory guard reads, and what it does.
+    fn register_memory(&self, registry: &mut Registry) {
+        registry.register(
+            "mcp_memory_working_set_bytes",
+            "Memory in use that the kernel cannot reclaim",
+            self.memory_working_set.clone(),
+        );
+        registry.register("mcp_memory_limit_bytes", "Memory limit of the shard, 0 without one", self.memory_limit.clone());
+        registry.register(
+            "mcp_memory_guard_stage",
+            "How far the memory guard has gone: 0 normal, 1 refusing streams, 2 purging, 3 shedding",
+            self.memory_stage.clone(),
+        );
+        registry.register(
+            "mcp_memory_purged_bytes",
+            "Memory that the guard had the allocator give back to the kernel",
+            self.memory_purged.clone(),
+        );
+        registry.register(
+            "mcp_connections_delayed",
+            "Connections that waited for room in memory before they were served",
+            self.delayed.clone(),
+        );
+    }
+}
+
 impl Metrics {
     /// Metrics of a shard, beside those already in the registry.
     pub fn new(mut registry: Registry) -> Self {
@@ -187,27 +214,7 @@ impl Metrics {
         registry.register("mcp_connections_hard_cap", "Connections this shard can hold", gauges.hard_cap.clone());
         registry.register("mcp_draining", "1 while the shard drains", gauges.draining.clone());
         registry.register("mcp_ready", "1 once a configuration is in force", gauges.ready.clone());
-        registry.register(
-            "mcp_memory_working_set_bytes",
-            "Memory in use that the kernel cannot reclaim",
-            gauges.memory_working_set.clone(),
-        );
-        registry.register("mcp_memory_limit_bytes", "Memory limit of the shard, 0 without one", gauges.memory_limit.clone());
-        registry.register(
-            "mcp_memory_guard_stage",
-            "How far the memory guard has gone: 0 normal, 1 refusing streams, 2 purging, 3 shedding",
-            gauges.memory_stage.clone(),
-        );
-        registry.register(
-            "mcp_memory_purged_bytes",
-            "Memory that the guard had the allocator give back to the kernel",
-            gauges.memory_purged.clone(),
-        );
-        registry.register(
-            "mcp_connections_delayed",
-            "Connections that waited for room in memory before they were served",
-            gauges.delayed.clone(),
-        );
+        gauges.register_memory(&mut registry);
         registry.register("mcp_handler_panics", "Handlers of the program that panicked", gauges.panics.clone());
         registry.register(
             "mcp_streams_shed",
