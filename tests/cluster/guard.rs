@@ -215,6 +215,7 @@ pub(crate) async fn a_shard_next_to_its_memory_limit_refuses_ends_streams_and_is
     group.set_limit(LIMIT)?;
     let subscribers = u32::try_from(subscribed.len()).unwrap_or(u32::MAX);
     claim!(ended < f64::from(subscribers) / 2.0, "{ended} of {subscribers} streams were ended");
+    claim!(purged > 0.0, "before that, what the allocator kept was given back");
     until_it_answers(address).await?;
 
     let count = subscribed.len();

@@ -255,6 +255,19 @@ mod tests {
     }
 
     #[test]
+    fn it_sleeps_through_part_of_a_millisecond_and_no_longer_than_until_something_happens() {
+        let mut engine = Engine::new().unwrap();
+        let (wait, start) = (Duration::from_micros(700), Instant::now());
+        assert!(engine.sleep(wait).is_empty());
+        assert!(start.elapsed() >= wait);
+        let listener = TcpListener::bind("127.0.0.1:0").unwrap();
+        engine.connect(listener.local_addr().unwrap(), None, false).unwrap();
+        let start = Instant::now();
+        assert!(matches!(engine.sleep(PATIENCE)[..], [Happened { what: What::Connected, .. }]));
+        assert!(start.elapsed() < PATIENCE);
+    }
+
+    #[test]
     fn a_port_where_nobody_listens_is_told() {
         let gone = TcpListener::bind("127.0.0.1:0").unwrap().local_addr().unwrap();
         let mut engine = Engine::new().unwrap();
