@@ -2,7 +2,7 @@
 
 use std::error::Error;
 use std::fs;
-use std::path::PathBuf;
+use std::path::{Path, PathBuf};
 use std::process::ExitCode;
 use std::sync::Arc;
 
@@ -116,6 +116,10 @@ fn compare(flags: &Run) -> Result<bool, Box<dyn Error>> {
         chosen => chosen.iter().map(|name| (*name).into()).collect(),
     };
     let seeds: Vec<_> = (1..=flags.seeds.max(1)).collect();
+    // Now, and not when minutes of work would be lost with them.
+    for folder in flags.json.as_deref().and_then(Path::parent).into_iter().chain(flags.plots.as_deref()) {
+        fs::create_dir_all(folder).map_err(|error| format!("{}: {error}", folder.display()))?;
+    }
     let mut outcomes = vec![];
     for trace in Trace::read(&flags.traces)? {
         let trace = Arc::new(trace);
@@ -131,15 +135,18 @@ fn compare(flags: &Run) -> Result<bool, Box<dyn Error>> {
         println!("{}", table::line(verdict));
     }
     if let Some(path) = &flags.json {
-        fs::write(path, serde_json::to_string_pretty(&serde_json::json!({"outcomes": outcomes, "verdicts": verdicts}))?)?;
+        write(path, &serde_json::to_string_pretty(&serde_json::json!({"outcomes": outcomes, "verdicts": verdicts}))?)?;
     }
     if let Some(folder) = &flags.plots {
-        fs::create_dir_all(folder)?;
         for of in outcomes.chunk_by(|one, next| one.trace == next.trace) {
-            fs::write(folder.join(format!("{}.svg", of[0].trace)), plot::svg(&of.iter().collect::<Vec<_>>()))?;
+            write(&folder.join(format!("{}.svg", of[0].trace)), &plot::svg(&of.iter().collect::<Vec<_>>()))?;
         }
     }
     Ok(report_broken(&outcomes))
+}
+
+fn write(path: &Path, text: &str) -> Result<(), String> {
+    fs::write(path, text).map_err(|error| format!("{}: {error}", path.display()))
 }
 
 fn report_broken(outcomes: &[Outcome]) -> bool {

@@ -55,3 +55,16 @@ fn a_shard_that_was_killed_half_an_hour_ago_is_not_named_any_more() {
     let told = message(&story.pass(5)).to_owned();
     assert_eq!(told, "tools-1 was killed for memory within 30 minutes: nothing is scaled in.");
 }
+
+#[test]
+fn a_shard_that_was_killed_and_is_gone_is_told_without_its_name() {
+    let end = Termination { reason: "OOMKilled".into(), finished: Some(at(-60)), ..Termination::default() };
+    let mut story = Story::settled(Cluster::autoscaled(1, 9).with_ready(4).shard(3, |s| s.last_termination = Some(end)));
+    story.pass(5);
+    story.change(|mut cluster| {
+        cluster.observed.shards.remove(3);
+        cluster
+    });
+    let told = message(&story.pass(5)).to_owned();
+    assert_eq!(told, "A shard that is gone was killed for memory within 30 minutes: nothing is scaled in.");
+}
