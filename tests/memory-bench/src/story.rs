@@ -39,11 +39,16 @@ const STARTS_WITHIN: Duration = Duration::from_mins(2);
 /// The windows of the manifests, and drains, several times over.
 const SHRINKS_WITHIN: Duration = Duration::from_mins(5);
 
+/// The kinds of clients, as they come.
+pub(crate) const KINDS: [&str; 3] = ["everyday clients", "the heavy tenant", "bursts"];
+
 /// What became of one side.
 #[derive(Debug)]
 pub(crate) struct Told {
     pub side: Side,
     pub counts: Counts,
+    /// The same, of each of [`KINDS`].
+    pub kinds: [Counts; KINDS.len()],
     pub seen: Seen,
     /// Streams that shards ended for want of memory.
     pub shed: f64,
@@ -80,30 +85,31 @@ pub(crate) async fn tell(namespace: &Namespace, side: Side, options: &Options, k
 
     let watch = Watch::start(namespace, labels.clone(), container);
     let mut witness = Witness::new(namespace, side, &labels, &options.out);
-    let tally = Arc::new(Tally::default());
+    let tallies: [Arc<Tally>; KINDS.len()] = Default::default();
     let mut clients = JoinSet::new();
-    let client = |address, number| Client { address, tally: tally.clone(), number };
+    let [everyday, tenant, bursts] =
+        tallies.clone().map(|tally| move |address, number| Client { address, tally: tally.clone(), number });
 
     say(&format!("{}: everyday clients", side.name()));
     let [streams, sessions, slow, heavy] = EVERYDAY;
     for number in 0..streams {
-        clients.spawn(client(address, number).subscribe());
+        clients.spawn(everyday(address, number).subscribe());
         sleep(Duration::from_millis(5)).await;
     }
     for number in 0..sessions {
-        clients.spawn(client(address, number).session());
+        clients.spawn(everyday(address, number).session());
     }
     for number in 0..slow {
-        clients.spawn(client(address, number).call("report", 3_200, Duration::from_millis(100)));
+        clients.spawn(everyday(address, number).call("report", 3_200, Duration::from_millis(100)));
     }
     for number in 0..heavy {
-        clients.spawn(client(address, number).call("heavy", 64 << 10, Duration::ZERO));
+        clients.spawn(everyday(address, number).call("heavy", 64 << 10, Duration::ZERO));
     }
     witness.during(Duration::from_secs(options.hold)).await;
 
     say(&format!("{}: a heavy tenant on one shard", side.name()));
     for number in 0..HEAVY_TENANT {
-        clients.spawn(client(hot, streams + number).subscribe());
+        clients.spawn(tenant(hot, streams + number).subscribe());
         sleep(Duration::from_millis(5)).await;
     }
     witness.during(Duration::from_secs(options.hold)).await;
@@ -113,7 +119,7 @@ pub(crate) async fn tell(namespace: &Namespace, side: Side, options: &Options, k
         let calls = BURST / REPORT;
         for number in 0..calls {
             // Over all shards, and on one.
-            let caller = client(if burst % 2 == 0 { address } else { hot }, number);
+            let caller = bursts(if burst % 2 == 0 { address } else { hot }, number);
             clients.spawn(async move {
                 caller.call_once("report", 64 << 10, Duration::ZERO, UNREAD).await;
             });
@@ -123,7 +129,7 @@ pub(crate) async fn tell(namespace: &Namespace, side: Side, options: &Options, k
     }
 
     // From here on nobody is refused or cut any more: they go by themselves.
-    let counts = tally.counts();
+    let kinds = tallies.map(|tally| tally.counts());
     clients.shutdown().await;
     say(&format!("{}: nobody is left", side.name()));
     let ended = Instant::now();
@@ -134,7 +140,7 @@ pub(crate) async fn tell(namespace: &Namespace, side: Side, options: &Options, k
     }
     witness.look().await;
     let shed = witness.shed.values().sum();
-    Ok(Told { side, counts, seen: watch.seen(), shed, shrank, reasons: witness.reasons })
+    Ok(Told { side, counts: kinds.into_iter().sum(), kinds, seen: watch.seen(), shed, shrank, reasons: witness.reasons })
 }
 
 /// The pods, when there are as few as there may be and all are Ready.

@@ -4,7 +4,7 @@ use std::fmt::Write as _;
 
 use serde_json::{Value, json};
 
-use crate::story::Told;
+use crate::story::{KINDS, Told};
 
 /// One line for each side.
 pub(crate) fn table(sides: &[Told]) -> String {
@@ -41,6 +41,10 @@ pub(crate) fn table(sides: &[Told]) -> String {
             counts.failed,
             counts.unreachable
         );
+        for (kind, counts) in KINDS.iter().zip(&told.kinds) {
+            let _ =
+                writeln!(text, "  {kind}: {} rejected, {} forced, of them {} cut", counts.rejected, counts.forced, counts.cut);
+        }
         for pod in told.seen.describe() {
             let _ = writeln!(text, "  {pod}");
         }
@@ -57,7 +61,11 @@ pub(crate) fn json(sides: &[Told]) -> Value {
         .iter()
         .map(|told| {
             let (counts, seen) = (&told.counts, &told.seen);
+            let kinds = KINDS.iter().zip(&told.kinds).map(
+                |(kind, counts)| json!({"kind": kind, "rejected": counts.rejected, "forced": counts.forced, "cut": counts.cut}),
+            );
             json!({
+                "kinds": kinds.collect::<Value>(),
                 "side": told.side.name(), "rejected": counts.rejected, "unreachable": counts.unreachable, "forced": counts.forced,
                 "cut": counts.cut, "opened": counts.opened, "answered": counts.answered, "failed": counts.failed,
                 "bytes": counts.bytes, "oomKills": seen.oom_kills(), "restarts": seen.restarts(),

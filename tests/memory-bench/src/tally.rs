@@ -2,7 +2,7 @@
 
 use std::sync::atomic::{AtomicU64, Ordering::Relaxed};
 
-/// Counters of one side.
+/// Counters of one kind of client.
 #[derive(Debug, Default)]
 pub(crate) struct Tally {
     opened: AtomicU64,
@@ -78,6 +78,21 @@ impl Tally {
     }
 }
 
+impl std::iter::Sum for Counts {
+    fn sum<I: Iterator<Item = Self>>(all: I) -> Self {
+        all.fold(Self::default(), |sum, one| Self {
+            opened: sum.opened + one.opened,
+            answered: sum.answered + one.answered,
+            rejected: sum.rejected + one.rejected,
+            unreachable: sum.unreachable + one.unreachable,
+            forced: sum.forced + one.forced,
+            cut: sum.cut + one.cut,
+            failed: sum.failed + one.failed,
+            bytes: sum.bytes + one.bytes,
+        })
+    }
+}
+
 #[cfg(test)]
 mod tests {
     use super::*;
@@ -90,5 +105,22 @@ mod tests {
         }
         let counts = tally.counts();
         assert_eq!((counts.rejected, counts.unreachable, counts.forced, counts.cut, counts.opened), (2, 1, 3, 2, 1));
+    }
+
+    #[test]
+    fn kinds_are_added_member_by_member() {
+        let kind = |first| Counts {
+            opened: first,
+            answered: first + 1,
+            rejected: first + 2,
+            unreachable: first + 3,
+            forced: first + 4,
+            cut: first + 5,
+            failed: first + 6,
+            bytes: first + 7,
+        };
+        let sum: Counts = [kind(0), kind(10)].into_iter().sum();
+        let members = [sum.opened, sum.answered, sum.rejected, sum.unreachable, sum.forced, sum.cut, sum.failed, sum.bytes];
+        assert_eq!(members, [10, 12, 14, 16, 18, 20, 22, 24]);
     }
 }
